@@ -1,0 +1,80 @@
+/*
+ * The outbox: an append-only log in a fixed ring of leaves.  Column names
+ * follow Debezium's outbox router.
+ */
+
+CREATE TABLE order_engine.outbox (
+	txid			xid8		NOT NULL,
+	after_txid		xid8,
+	created_at		timestamptz	NOT NULL,
+	aggregate_seq	bigint,
+	leaf			smallint	NOT NULL,
+	id				uuid		NOT NULL,
+	aggregatetype	text		NOT NULL,
+	aggregateid		text		NOT NULL,
+	type			text		NOT NULL,
+	payload			jsonb		NOT NULL,
+	headers			jsonb
+) PARTITION BY LIST (leaf);
+COMMENT ON TABLE order_engine.outbox IS
+'Every event, written in the transaction that caused it. Rows are never updated or deleted one by one.';
+COMMENT ON COLUMN order_engine.outbox.txid IS 'Top-level transaction of the writer, as pg_current_xact_id() gives it.';
+COMMENT ON COLUMN order_engine.outbox.after_txid IS 'Transaction of the aggregate''s previous event, only where that is higher than txid (it began later and committed earlier); else null.';
+COMMENT ON COLUMN order_engine.outbox.created_at IS 'Time of the event.';
+COMMENT ON COLUMN order_engine.outbox.aggregate_seq IS 'Place in the sequence of the aggregate, gapless from 1; null for events of emit().';
+COMMENT ON COLUMN order_engine.outbox.leaf IS 'Slot of the ring that holds the row.';
+COMMENT ON COLUMN order_engine.outbox.id IS 'Id of the event (UUID version 7); receivers see it as webhook-id: evt_ and the 32 hex digits.';
+COMMENT ON COLUMN order_engine.outbox.aggregatetype IS 'Kind of the aggregate: order, or what the application chose.';
+COMMENT ON COLUMN order_engine.outbox.aggregateid IS 'Id of the aggregate within its kind.';
+COMMENT ON COLUMN order_engine.outbox.type IS 'Type of the event, such as order.placed.';
+COMMENT ON COLUMN order_engine.outbox.payload IS 'Data of the event.';
+COMMENT ON COLUMN order_engine.outbox.headers IS 'Context: actor, tenant, correlation_id, traceparent, and what emit() was given.';
+
+CREATE TABLE order_engine.outbox_0 PARTITION OF order_engine.outbox FOR VALUES IN (0);
+CREATE TABLE order_engine.outbox_1 PARTITION OF order_engine.outbox FOR VALUES IN (1);
+CREATE TABLE order_engine.outbox_2 PARTITION OF order_engine.outbox FOR VALUES IN (2);
+CREATE TABLE order_engine.outbox_3 PARTITION OF order_engine.outbox FOR VALUES IN (3);
+CREATE TABLE order_engine.outbox_4 PARTITION OF order_engine.outbox FOR VALUES IN (4);
+CREATE TABLE order_engine.outbox_5 PARTITION OF order_engine.outbox FOR VALUES IN (5);
+CREATE TABLE order_engine.outbox_6 PARTITION OF order_engine.outbox FOR VALUES IN (6);
+CREATE TABLE order_engine.outbox_7 PARTITION OF order_engine.outbox FOR VALUES IN (7);
+CREATE INDEX outbox_txid_idx ON order_engine.outbox (txid, id);
+CREATE INDEX outbox_id_idx ON order_engine.outbox (id);
+COMMENT ON TABLE order_engine.outbox_0 IS 'Leaf 0 of the outbox.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_0', '');
+COMMENT ON TABLE order_engine.outbox_1 IS 'Leaf 1 of the outbox.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_1', '');
+COMMENT ON TABLE order_engine.outbox_2 IS 'Leaf 2 of the outbox.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_2', '');
+COMMENT ON TABLE order_engine.outbox_3 IS 'Leaf 3 of the outbox.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_3', '');
+COMMENT ON TABLE order_engine.outbox_4 IS 'Leaf 4 of the outbox.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_4', '');
+COMMENT ON TABLE order_engine.outbox_5 IS 'Leaf 5 of the outbox.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_5', '');
+COMMENT ON TABLE order_engine.outbox_6 IS 'Leaf 6 of the outbox.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_6', '');
+COMMENT ON TABLE order_engine.outbox_7 IS 'Leaf 7 of the outbox.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_7', '');
+
+-- The leaf that writers append to.  Backends cache it until the relation is invalidated.
+CREATE TABLE order_engine.outbox_ring (
+	current_leaf	smallint	NOT NULL,
+	switched_at		timestamptz	NOT NULL
+);
+COMMENT ON TABLE order_engine.outbox_ring IS 'Where the ring of the outbox stands; empty until it is first turned, which means leaf 0.';
+COMMENT ON COLUMN order_engine.outbox_ring.current_leaf IS 'The leaf that new events go to.';
+COMMENT ON COLUMN order_engine.outbox_ring.switched_at IS 'Since when.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_ring', '');
+
+CREATE FUNCTION order_engine.emit(
+	aggregatetype text,
+	aggregateid text,
+	type text,
+	payload jsonb,
+	headers jsonb DEFAULT NULL)
+RETURNS uuid
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_emit';
+COMMENT ON FUNCTION order_engine.emit(text, text, text, jsonb, jsonb) IS
+'Appends an event of the application to the outbox, in the caller''s transaction; returns its id. Works without an order. Errors: 22004 for a null, 22023 for a name that is empty, too long or not printable.';
