@@ -1,0 +1,100 @@
+/*
+ * append.c
+ *	  Insert rows into the extension's own tables below the SQL level.
+ *
+ * A history row and an event are written for every transition; through SPI each
+ * would cost an executor start and a snapshot.  Here the tuple goes to the table
+ * access method and its indexes directly, as logical replication does it
+ * (execReplication.c, ExecSimpleRelationInsert).  An appender lives in the
+ * current memory context and no longer than the function that opened it; after
+ * an error everything goes with the transaction.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "append.h"
+#include "compat.h"
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "utils/rel.h"
+
+struct OeAppender
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *rri;
+	TupleTableSlot *slot;
+	bool		checked;
+};
+
+OeAppender *
+oe_append_begin(Oid relid, bool checked)
+{
+	OeAppender *appender = palloc0(sizeof(OeAppender));
+	MemoryContext oldcontext;
+
+	appender->checked = checked;
+	appender->rel = table_open(relid, RowExclusiveLock);
+	appender->estate = CreateExecutorState();
+
+	oldcontext = MemoryContextSwitchTo(appender->estate->es_query_cxt);
+	appender->rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(appender->rri, appender->rel, 0, NULL, 0);
+	ExecOpenIndices(appender->rri, false);
+	appender->slot = table_slot_create(appender->rel, &appender->estate->es_tupleTable);
+	MemoryContextSwitchTo(oldcontext);
+
+	return appender;
+}
+
+void
+oe_append_row(OeAppender *appender, Datum *values, bool *nulls)
+{
+	TupleTableSlot *slot = appender->slot;
+	TupleDesc	desc = RelationGetDescr(appender->rel);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (nulls[i] && TupleDescAttr(desc, i)->attnotnull)
+			ereport(ERROR,
+					(errcode(ERRCODE_NOT_NULL_VIOLATION),
+					 errmsg("null value in column \"%s\" of relation \"%s\" violates not-null constraint",
+							NameStr(TupleDescAttr(desc, i)->attname),
+							RelationGetRelationName(appender->rel)),
+					 errtablecol(appender->rel, i + 1)));
+	}
+
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, values, desc->natts * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, desc->natts * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+
+	if (appender->checked && desc->constr != NULL)
+		ExecConstraints(appender->rri, slot, appender->estate);
+
+	table_tuple_insert(appender->rel, slot, GetCurrentCommandId(true), 0, NULL);
+	if (appender->rri->ri_NumIndices > 0)
+		list_free(oe_compat_insert_index_tuples(appender->rri, slot, appender->estate));
+	ResetPerTupleExprContext(appender->estate);
+}
+
+void
+oe_append_end(OeAppender *appender)
+{
+	ExecResetTupleTable(appender->estate->es_tupleTable, false);
+	ExecCloseIndices(appender->rri);
+	table_close(appender->rel, NoLock);
+	FreeExecutorState(appender->estate);
+	pfree(appender);
+}
+
+void
+oe_append(Oid relid, bool checked, Datum *values, bool *nulls)
+{
+	OeAppender *appender = oe_append_begin(relid, checked);
+
+	oe_append_row(appender, values, nulls);
+	oe_append_end(appender);
+}

@@ -1,0 +1,33 @@
+/*
+ * append.h
+ *	  Insert rows into the extension's own tables below the SQL level.
+ */
+#ifndef OE_APPEND_H
+#define OE_APPEND_H
+
+#include "relations.h"
+
+typedef struct OeAppender OeAppender;
+
+/*
+ * Opens a table (RowExclusiveLock, kept to the end of the transaction) and its
+ * indexes.  With "checked" each row passes the table's CHECK constraints.  NOT
+ * NULL is always checked; triggers never fire and grants are not consulted: it
+ * is for rows that this extension makes, never for a caller's table.
+ */
+extern OeAppender *oe_append_begin(Oid relid, bool checked);
+
+/*
+ * Inserts one row.  values and nulls have one entry for each column, in the
+ * order of the table.  Raises what the table raises (23505, 23514, 23502).
+ * The row becomes visible to this transaction's queries at the next
+ * CommandCounterIncrement().
+ */
+extern void oe_append_row(OeAppender *appender, Datum *values, bool *nulls);
+
+extern void oe_append_end(OeAppender *appender);
+
+/* The three calls in one, for a single row. */
+extern void oe_append(Oid relid, bool checked, Datum *values, bool *nulls);
+
+#endif							/* OE_APPEND_H */

@@ -1,0 +1,34 @@
+/*
+ * module.c
+ *	  Entry point of the library.
+ *
+ * Loads harmlessly in any backend.  Shared memory and the launcher exist only
+ * when the library is named in shared_preload_libraries.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "launcher.h"
+#include "miscadmin.h"
+#include "relations.h"
+#include "settings.h"
+#include "shared.h"
+#include "wakeup.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	oe_settings_init();
+	oe_relations_init();
+	oe_wakeup_init();
+
+	if (process_shared_preload_libraries_in_progress)
+	{
+		oe_shared_init();
+		oe_launcher_register();
+	}
+}

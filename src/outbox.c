@@ -1,0 +1,245 @@
+/*
+ * outbox.c
+ *	  Append events to the outbox, in the transaction that causes them.
+ *
+ * The row goes straight into the current leaf of the ring.  Which leaf that is
+ * stands in order_engine.outbox_ring and is cached until that relation is
+ * invalidated.  Taking the lock on a leaf processes invalidations, so a backend
+ * that holds the lock and still finds its cache valid writes to a leaf that
+ * nobody truncates before it is done: truncation needs the conflicting lock.
+ *
+ * after_txid: transactions get their ids before they lock the aggregate, so of
+ * two events of one aggregate the later can have the lower txid.  The log is
+ * read by txid, hence the writer, who alone knows, notes it.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "append.h"
+#include "catalog/namespace.h"
+#include "context.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "outbox.h"
+#include "policy_match.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "uuid7.h"
+#include "utils/xid8.h"
+#include "wakeup.h"
+
+/* a request body must fit into the worker's memory many times over */
+#define OE_MAX_PAYLOAD		(1024 * 1024)
+#define OE_MAX_NAME			255
+
+#define UNIX_EPOCH_USEC \
+	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
+enum
+{
+	COL_TXID, COL_AFTER_TXID, COL_CREATED_AT, COL_AGGREGATE_SEQ, COL_LEAF, COL_ID,
+	COL_AGGREGATETYPE, COL_AGGREGATEID, COL_TYPE, COL_PAYLOAD, COL_HEADERS, NUM_COLS
+};
+
+static int16 cached_leaf;
+static Oid	cached_leaf_relid = InvalidOid;
+static uint64 cached_generation = 0;
+
+PG_FUNCTION_INFO_V1(oe_emit);
+
+static int16
+read_current_leaf(void)
+{
+	Relation	ring = table_open(oe_relid(OE_REL_OUTBOX_RING), AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(ring, NULL);
+	TableScanDesc scan = table_beginscan(ring, snapshot, 0, NULL);
+	int16		leaf = 0;
+
+	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+
+		leaf = DatumGetInt16(slot_getattr(slot, 1, &isnull));
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	table_close(ring, AccessShareLock);
+	return leaf;
+}
+
+/* Locks the leaf that new events go to, and returns its Oid and number. */
+static Oid
+lock_current_leaf(int16 *leaf)
+{
+	for (;;)
+	{
+		if (cached_generation != oe_relations_generation ||
+			!OidIsValid(cached_leaf_relid))
+		{
+			char		name[NAMEDATALEN];
+			Oid			nspid;
+			uint64		generation;
+
+			/* fill the cache of relations first, so that it is watched */
+			(void) oe_relid(OE_REL_OUTBOX_RING);
+			nspid = get_rel_namespace(oe_relid(OE_REL_OUTBOX));
+			generation = oe_relations_generation;
+			cached_leaf = read_current_leaf();
+			snprintf(name, sizeof(name), "outbox_%d", cached_leaf);
+			cached_leaf_relid = get_relname_relid(name, nspid);
+			if (!OidIsValid(cached_leaf_relid))
+				elog(ERROR, "leaf %d of the outbox does not exist", cached_leaf);
+			cached_generation = generation;
+		}
+
+		LockRelationOid(cached_leaf_relid, RowExclusiveLock);
+		if (cached_generation == oe_relations_generation)
+		{
+			*leaf = cached_leaf;
+			return cached_leaf_relid;
+		}
+		/* the ring was turned, or the extension replaced, meanwhile */
+		UnlockRelationOid(cached_leaf_relid, RowExclusiveLock);
+	}
+}
+
+void
+oe_outbox_append(const OeEvent *event, pg_uuid_t *id)
+{
+	static oe_uuid7_state uuid_state;
+	Datum		values[NUM_COLS] = {0};
+	bool		nulls[NUM_COLS] = {false};
+	FullTransactionId txid = GetTopFullTransactionId();
+	pg_uuid_t	uuid;
+	Jsonb	   *headers = oe_context_headers(event->headers);
+	int16		leaf;
+	Oid			relid;
+
+	if (!oe_uuid7_next(&uuid_state, event->created_at + UNIX_EPOCH_USEC,
+					   pg_strong_random, uuid.data))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate a random event id")));
+
+	relid = lock_current_leaf(&leaf);
+
+	values[COL_TXID] = FullTransactionIdGetDatum(txid);
+	if (FullTransactionIdIsValid(event->last_txid) &&
+		FullTransactionIdFollows(event->last_txid, txid))
+		values[COL_AFTER_TXID] = FullTransactionIdGetDatum(event->last_txid);
+	else
+		nulls[COL_AFTER_TXID] = true;
+	values[COL_CREATED_AT] = TimestampTzGetDatum(event->created_at);
+	if (event->aggregate_seq != 0)
+		values[COL_AGGREGATE_SEQ] = Int64GetDatum(event->aggregate_seq);
+	else
+		nulls[COL_AGGREGATE_SEQ] = true;
+	values[COL_LEAF] = Int16GetDatum(leaf);
+	values[COL_ID] = UUIDPGetDatum(&uuid);
+	values[COL_AGGREGATETYPE] = CStringGetTextDatum(event->aggregatetype);
+	values[COL_AGGREGATEID] = CStringGetTextDatum(event->aggregateid);
+	values[COL_TYPE] = CStringGetTextDatum(event->type);
+	values[COL_PAYLOAD] = JsonbPGetDatum(event->payload);
+	values[COL_HEADERS] = JsonbPGetDatum(headers);
+
+	oe_append(relid, false, values, nulls);
+	oe_wake_worker_at_commit();
+
+	if (id != NULL)
+		*id = uuid;
+}
+
+static char *
+name_argument(FunctionCallInfo fcinfo, int argno, const char *argname)
+{
+	text	   *arg;
+	size_t		len;
+	char	   *value;
+
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", argname)));
+	arg = PG_GETARG_TEXT_PP(argno);
+	len = VARSIZE_ANY_EXHDR(arg);
+	if (len == 0 || len > OE_MAX_NAME)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must have between 1 and %d bytes", argname, OE_MAX_NAME)));
+	value = text_to_cstring(arg);
+	for (const char *p = value; *p; p++)
+	{
+		if ((unsigned char) *p < 0x20 || *p == 0x7f)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("argument \"%s\" must not contain control characters", argname)));
+	}
+	return value;
+}
+
+static Jsonb *
+jsonb_argument(FunctionCallInfo fcinfo, int argno, const char *argname)
+{
+	Jsonb	   *value = PG_GETARG_JSONB_P(argno);
+
+	if (VARSIZE(value) > OE_MAX_PAYLOAD)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is too large", argname),
+				 errdetail("It has %u bytes as jsonb; the limit is %d.",
+						   (unsigned) VARSIZE(value), OE_MAX_PAYLOAD),
+				 errhint("Put large documents elsewhere and send their address.")));
+	return value;
+}
+
+/*
+ * emit(aggregatetype, aggregateid, type, payload, headers)
+ *		An event of the application itself.
+ */
+Datum
+oe_emit(PG_FUNCTION_ARGS)
+{
+	OeEvent		event = {0};
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	char		why[128];
+
+	event.aggregatetype = name_argument(fcinfo, 0, "aggregatetype");
+	event.aggregateid = name_argument(fcinfo, 1, "aggregateid");
+	event.type = name_argument(fcinfo, 2, "type");
+	if (PG_ARGISNULL(3))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", "payload")));
+	event.payload = jsonb_argument(fcinfo, 3, "payload");
+	event.headers = PG_ARGISNULL(4) ? NULL : jsonb_argument(fcinfo, 4, "headers");
+	event.last_txid = InvalidFullTransactionId;
+	event.created_at = GetCurrentTimestamp();
+
+	if (!oe_event_type_check(event.type, strlen(event.type), why, sizeof(why)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid event type \"%s\"", event.type),
+				 errdetail("%s", why)));
+
+	/* the sequence of an order's events is gapless: nobody else adds to it */
+	if (strcmp(event.aggregatetype, "order") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("aggregate type \"%s\" belongs to order_engine", event.aggregatetype),
+				 errhint("Choose another aggregate type for events of the application.")));
+	if (event.headers != NULL && !JB_ROOT_IS_OBJECT(event.headers))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must be a JSON object", "headers")));
+
+	oe_outbox_append(&event, id);
+	PG_RETURN_UUID_P(id);
+}

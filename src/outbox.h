@@ -1,0 +1,32 @@
+/*
+ * outbox.h
+ *	  Append events to the outbox.
+ */
+#ifndef OE_OUTBOX_H
+#define OE_OUTBOX_H
+
+#include "access/transam.h"
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+typedef struct OeEvent
+{
+	const char *aggregatetype;
+	const char *aggregateid;
+	int64		aggregate_seq;	/* 0: none */
+	FullTransactionId last_txid;	/* of the aggregate's previous event, or invalid */
+	const char *type;
+	Jsonb	   *payload;
+	Jsonb	   *headers;		/* members beside those of the context; may be NULL */
+	TimestampTz created_at;
+} OeEvent;
+
+/*
+ * Appends one event in the current transaction and has the worker woken at
+ * commit.  Returns the event's id by "id" unless that is NULL.  Allocates in
+ * the current memory context, little, and frees most of it.
+ */
+extern void oe_outbox_append(const OeEvent *event, pg_uuid_t *id);
+
+#endif							/* OE_OUTBOX_H */

@@ -1,0 +1,104 @@
+/*
+ * settings.c
+ *	  The settings order_engine.*, in the order of the alphabet.
+ *
+ * What decides where data may be sent (databases, allow_http, allow_cidrs) can
+ * be set in the server's configuration only; the caller's context can be set by
+ * anybody, for a transaction.
+ */
+#include "postgres.h"
+
+#include "settings.h"
+#include "utils/guc.h"
+
+char	   *oe_actor = NULL;
+char	   *oe_allow_cidrs = NULL;
+bool		oe_allow_http = false;
+char	   *oe_correlation_id = NULL;
+char	   *oe_databases = NULL;
+int			oe_hold_time = OE_DEFAULT_HOLD_TIME;
+bool		oe_idempotency_required = false;
+bool		oe_idempotency_wait = true;
+int			oe_max_in_flight = OE_DEFAULT_MAX_IN_FLIGHT;
+char	   *oe_order_machine = NULL;
+int			oe_poll_interval = OE_DEFAULT_POLL_INTERVAL;
+int			oe_shard_id = OE_DEFAULT_SHARD_ID;
+char	   *oe_tenant = NULL;
+char	   *oe_traceparent = NULL;
+
+void
+oe_settings_init(void)
+{
+	DefineCustomStringVariable("order_engine.actor",
+							   "Who acts, as history and events record it.",
+							   "Empty: the session user.",
+							   &oe_actor, "",
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("order_engine.allow_cidrs",
+							   "Address ranges that the worker may connect to although they are not public.",
+							   "A comma-separated list such as 10.1.2.0/24, ::1/128.",
+							   &oe_allow_cidrs, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomBoolVariable("order_engine.allow_http",
+							 "Whether endpoints may have http URLs beside https ones.",
+							 NULL,
+							 &oe_allow_http, false,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("order_engine.correlation_id",
+							   "Correlation id that history and events record.",
+							   NULL,
+							   &oe_correlation_id, "",
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("order_engine.databases",
+							   "Databases whose outbox is delivered by a background worker.",
+							   "A comma-separated list of names.",
+							   &oe_databases, "",
+							   PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_engine.hold_time",
+							"How long a pending order holds its stock when the caller does not say.",
+							NULL,
+							&oe_hold_time, OE_DEFAULT_HOLD_TIME, OE_MIN_HOLD_TIME, OE_MAX_HOLD_TIME,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomBoolVariable("order_engine.idempotency_required",
+							 "Whether verbs refuse a call that brings no idempotency key.",
+							 NULL,
+							 &oe_idempotency_required, false,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("order_engine.idempotency_wait",
+							 "Whether a duplicate waits for a first call that is still running.",
+							 "When off it fails at once with 55P03.",
+							 &oe_idempotency_wait, true,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_engine.max_in_flight",
+							"Requests that one worker may have under way at once, over all endpoints.",
+							NULL,
+							&oe_max_in_flight, OE_DEFAULT_MAX_IN_FLIGHT, OE_MIN_MAX_IN_FLIGHT, OE_MAX_MAX_IN_FLIGHT,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("order_engine.order_machine",
+							   "Name of the machine that new orders run on.",
+							   NULL,
+							   &oe_order_machine, "default",
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_engine.poll_interval",
+							"How often a worker looks for events that no commit announced.",
+							NULL,
+							&oe_poll_interval, OE_DEFAULT_POLL_INTERVAL, OE_MIN_POLL_INTERVAL, OE_MAX_POLL_INTERVAL,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_engine.shard_id",
+							"Number of this server, in the high bits of every id.",
+							NULL,
+							&oe_shard_id, OE_DEFAULT_SHARD_ID, OE_MIN_SHARD_ID, OE_MAX_SHARD_ID,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("order_engine.tenant",
+							   "Tenant on whose behalf the transaction acts.",
+							   NULL,
+							   &oe_tenant, "",
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("order_engine.traceparent",
+							   "W3C trace context that events carry on.",
+							   NULL,
+							   &oe_traceparent, "",
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("order_engine");
+}

@@ -1,0 +1,42 @@
+/*
+ * settings.h
+ *	  The settings order_engine.*; doc/ and README have the same list.
+ */
+#ifndef OE_SETTINGS_H
+#define OE_SETTINGS_H
+
+#define OE_MIN_MAX_IN_FLIGHT		1
+#define OE_MAX_MAX_IN_FLIGHT		4096
+#define OE_DEFAULT_MAX_IN_FLIGHT	256
+
+#define OE_MIN_POLL_INTERVAL		10		/* ms */
+#define OE_MAX_POLL_INTERVAL		600000
+#define OE_DEFAULT_POLL_INTERVAL	5000
+
+#define OE_MIN_SHARD_ID				0
+#define OE_MAX_SHARD_ID				511		/* ids stay exact in a double */
+#define OE_DEFAULT_SHARD_ID			0
+
+#define OE_MIN_HOLD_TIME			1		/* s */
+#define OE_MAX_HOLD_TIME			(366 * 86400)
+#define OE_DEFAULT_HOLD_TIME		1800
+
+extern char *oe_actor;
+extern char *oe_allow_cidrs;
+extern bool oe_allow_http;
+extern char *oe_correlation_id;
+extern char *oe_databases;
+extern int	oe_hold_time;
+extern bool oe_idempotency_required;
+extern bool oe_idempotency_wait;
+extern int	oe_max_in_flight;
+extern char *oe_order_machine;
+extern int	oe_poll_interval;
+extern int	oe_shard_id;
+extern char *oe_tenant;
+extern char *oe_traceparent;
+
+/* Defines the settings and reserves the prefix; once, from _PG_init. */
+extern void oe_settings_init(void);
+
+#endif							/* OE_SETTINGS_H */

@@ -1,0 +1,119 @@
+/*
+ * shared.c
+ *	  Shared memory of launcher, workers and the backends that wake them.
+ *
+ * Exists only when the library is in shared_preload_libraries; everything that
+ * uses it works without, by polling.  Holds process numbers, not pointers: a
+ * pointer to a process that is gone would be a crash after a commit.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "shared.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+
+OeShared   *oe_shared = NULL;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(MAXALIGN(sizeof(OeShared)));
+}
+
+static void
+shmem_startup(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	oe_shared = ShmemInitStruct("order_engine", sizeof(OeShared), &found);
+	if (!found)
+	{
+		memset(oe_shared, 0, sizeof(OeShared));
+		SpinLockInit(&oe_shared->lock);
+		oe_shared->launcher_procno = OE_NO_PROC;
+		pg_atomic_init_u32(&oe_shared->recheck, 0);
+		for (int i = 0; i < OE_MAX_DATABASES; i++)
+		{
+			OeWorkerSlot *slot = &oe_shared->slots[i];
+
+			slot->dboid = InvalidOid;
+			slot->procno = OE_NO_PROC;
+			pg_atomic_init_u32(&slot->pending, 0);
+			pg_atomic_init_u32(&slot->prepared, 0);
+			pg_atomic_init_u64(&slot->reads, 0);
+			pg_atomic_init_u64(&slot->attempts, 0);
+			pg_atomic_init_u64(&slot->delivered, 0);
+			pg_atomic_init_u64(&slot->failed, 0);
+			pg_atomic_init_u64(&slot->flushes, 0);
+			pg_atomic_init_u32(&slot->in_flight, 0);
+		}
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+oe_shared_init(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+}
+
+OeWorkerSlot *
+oe_shared_slot(Oid dboid)
+{
+	static int	last = 0;
+
+	if (oe_shared == NULL)
+		return NULL;
+	if (oe_shared->slots[last].dboid == dboid)
+		return &oe_shared->slots[last];
+	for (int i = 0; i < OE_MAX_DATABASES; i++)
+	{
+		if (oe_shared->slots[i].dboid == dboid)
+		{
+			last = i;
+			return &oe_shared->slots[i];
+		}
+	}
+	return NULL;
+}
+
+OeWorkerSlot *
+oe_shared_claim_slot(Oid dboid)
+{
+	OeWorkerSlot *found = NULL;
+
+	if (oe_shared == NULL)
+		return NULL;
+
+	SpinLockAcquire(&oe_shared->lock);
+	for (int i = 0; i < OE_MAX_DATABASES && found == NULL; i++)
+	{
+		if (oe_shared->slots[i].dboid == dboid)
+			found = &oe_shared->slots[i];
+	}
+	for (int i = 0; i < OE_MAX_DATABASES && found == NULL; i++)
+	{
+		if (oe_shared->slots[i].dboid == InvalidOid)
+		{
+			found = &oe_shared->slots[i];
+			found->procno = OE_NO_PROC;
+			found->dboid = dboid;
+		}
+	}
+	SpinLockRelease(&oe_shared->lock);
+	return found;
+}

@@ -1,0 +1,17 @@
+/*
+ * wakeup.h
+ *	  Wake the worker when a transaction that matters to it commits.
+ */
+#ifndef OE_WAKEUP_H
+#define OE_WAKEUP_H
+
+/* At commit of the current transaction, wake this database's worker. */
+extern void oe_wake_worker_at_commit(void);
+
+/* At commit of the current transaction, wake the launcher. */
+extern void oe_wake_launcher_at_commit(void);
+
+/* Registers the transaction callback; once, from _PG_init. */
+extern void oe_wakeup_init(void);
+
+#endif							/* OE_WAKEUP_H */
