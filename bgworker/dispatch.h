@@ -1,0 +1,22 @@
+/*
+ * dispatch.h
+ *	  Turn ready deliveries into requests, and results into outcomes.
+ */
+#ifndef OE_DISPATCH_H
+#define OE_DISPATCH_H
+
+#include "delivery.h"
+
+/* Requests under way, over all endpoints. */
+extern int	oe_in_flight;
+
+/* Once, before anything else here; needs no transaction. */
+extern void oe_dispatch_init(void);
+
+/* Starts requests as far as the limits allow; returns how many. */
+extern int	oe_dispatch_send(OeHttp *http, int max_in_flight, TimestampTz now);
+
+/* Takes the results that are there; returns how many. */
+extern int	oe_dispatch_results(OeHttp *http, TimestampTz now);
+
+#endif							/* OE_DISPATCH_H */

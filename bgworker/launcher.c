@@ -1,0 +1,362 @@
+/*
+ * launcher.c
+ *	  Keeps one worker running for each database in order_engine.databases.
+ *
+ * Lifecycle: a static background worker, started after recovery and restarted
+ * by the postmaster; it is connected to no database.  Workers are dynamic and
+ * never restarted by the postmaster: the launcher looks at each one that ended
+ * and starts it again, after a pause that doubles while it ends early.
+ *
+ * Accidents survived: a database that does not exist yet, or any more; one
+ * without the extension (its worker ends, and is started again when CREATE
+ * EXTENSION commits); a change of the list (workers read it themselves); no
+ * free background worker slot (tried again later).
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "compat.h"
+#include "fmgr.h"
+#include "launcher.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "settings.h"
+#include "shared.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/procsignal.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+#include "wakeup.h"
+
+#define MIN_PAUSE_MS		1000	/* between two starts of a worker */
+#define MAX_PAUSE_MS		60000
+#define HEALTHY_UPTIME_MS	60000	/* after which the pause starts anew */
+#define RECHECK_MS			60000	/* for databases that had nothing to do */
+
+typedef struct Supervised
+{
+	OeWorkerSlot *slot;
+	BackgroundWorkerHandle *handle; /* NULL: not running */
+	TimestampTz started_at;
+	TimestampTz not_before;
+	int			pause_ms;
+	bool		idle;			/* ended because there was nothing to do */
+} Supervised;
+
+PGDLLEXPORT void oe_launcher_main(Datum arg);
+
+PG_FUNCTION_INFO_V1(oe_start_worker);
+PG_FUNCTION_INFO_V1(oe_wake_launcher);
+
+static Supervised supervised[OE_MAX_DATABASES];
+
+static void
+fill_worker(BackgroundWorker *worker, Oid dboid)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker->bgw_library_name, "order_engine", sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, "oe_worker_main", sizeof(worker->bgw_function_name));
+	snprintf(worker->bgw_name, BGW_MAXLEN, "order_engine worker");
+	snprintf(worker->bgw_type, BGW_MAXLEN, "order_engine worker");
+	worker->bgw_main_arg = ObjectIdGetDatum(dboid);
+	worker->bgw_notify_pid = MyProcPid;
+}
+
+void
+oe_launcher_register(void)
+{
+	BackgroundWorker worker;
+
+	if (IsBinaryUpgrade)
+		return;
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = 1;
+	strlcpy(worker.bgw_library_name, "order_engine", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "oe_launcher_main", sizeof(worker.bgw_function_name));
+	snprintf(worker.bgw_name, BGW_MAXLEN, "order_engine launcher");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "order_engine launcher");
+	RegisterBackgroundWorker(&worker);
+}
+
+bool
+oe_database_is_listed(const char *dbname)
+{
+	char	   *list = pstrdup(oe_databases);
+	List	   *names = NIL;
+	ListCell   *lc;
+	bool		found = false;
+
+	if (!SplitIdentifierString(list, ',', &names))
+	{
+		pfree(list);
+		return false;
+	}
+	foreach(lc, names)
+	{
+		if (strcmp((char *) lfirst(lc), dbname) == 0)
+			found = true;
+	}
+	list_free(names);
+	pfree(list);
+	return found;
+}
+
+static Supervised *
+find_supervised(Oid dboid)
+{
+	OeWorkerSlot *slot = oe_shared_claim_slot(dboid);
+	Supervised *s;
+
+	if (slot == NULL)
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("order_engine serves at most %d databases", OE_MAX_DATABASES)));
+		return NULL;
+	}
+	s = &supervised[slot - oe_shared->slots];
+	s->slot = slot;
+	return s;
+}
+
+/* The databases of the list that exist and take connections. */
+static List *
+listed_databases(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List	   *result = NIL;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database db = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (db->datallowconn && !db->datistemplate &&
+			oe_database_is_listed(NameStr(db->datname)))
+		{
+			MemoryContext old = MemoryContextSwitchTo(caller);
+
+			result = lappend_oid(result, db->oid);
+			MemoryContextSwitchTo(old);
+		}
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	return result;
+}
+
+/* Looks at a worker that was started: is it still there, and if not, why? */
+static void
+check_worker(Supervised *s, TimestampTz now)
+{
+	pid_t		pid;
+
+	if (s->handle == NULL || GetBackgroundWorkerPid(s->handle, &pid) != BGWH_STOPPED)
+		return;
+
+	pfree(s->handle);
+	s->handle = NULL;
+	s->idle = (s->slot->end != OE_END_UNKNOWN);
+	if (s->idle)
+	{
+		s->pause_ms = 0;
+		s->not_before = TimestampTzPlusMilliseconds(now, RECHECK_MS);
+		return;
+	}
+	if (TimestampDifferenceExceeds(s->started_at, now, HEALTHY_UPTIME_MS))
+		s->pause_ms = 0;
+	s->pause_ms = Min(Max(s->pause_ms * 2, MIN_PAUSE_MS), MAX_PAUSE_MS);
+	s->not_before = TimestampTzPlusMilliseconds(now, s->pause_ms);
+}
+
+static void
+start_worker(Supervised *s, TimestampTz now)
+{
+	BackgroundWorker worker;
+	MemoryContext old;
+
+	fill_worker(&worker, s->slot->dboid);
+	s->slot->end = OE_END_UNKNOWN;
+	s->idle = false;
+	s->started_at = now;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	if (!RegisterDynamicBackgroundWorker(&worker, &s->handle))
+	{
+		s->handle = NULL;
+		s->not_before = TimestampTzPlusMilliseconds(now, MAX_PAUSE_MS);
+		ereport(LOG,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("order_engine could not register a background worker"),
+				 errhint("Raise max_worker_processes.")));
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * One round: start what should run and does not.  "woken" means that a
+ * database may have got its extension.  Returns how long to sleep.
+ */
+static long
+supervise(bool woken)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long		sleep_ms = RECHECK_MS;
+	List	   *databases;
+	ListCell   *lc;
+
+	if (oe_databases == NULL || oe_databases[0] == '\0')
+		return -1;
+
+	databases = listed_databases();
+	foreach(lc, databases)
+	{
+		Supervised *s = find_supervised(lfirst_oid(lc));
+		long		wait_ms;
+
+		if (s == NULL)
+			continue;
+		check_worker(s, now);
+		if (s->handle != NULL)
+			continue;
+		if (s->slot->procno != OE_NO_PROC)
+		{
+			/* started by hand, or before this launcher was restarted */
+			sleep_ms = Min(sleep_ms, MIN_PAUSE_MS * 5);
+			continue;
+		}
+		if (woken && s->idle)
+			s->not_before = now;
+		wait_ms = TimestampDifferenceMilliseconds(now, s->not_before);
+		if (wait_ms <= 0)
+			start_worker(s, now);
+		else
+			sleep_ms = Min(sleep_ms, wait_ms);
+	}
+	list_free(databases);
+	return sleep_ms;
+}
+
+static void
+on_launcher_exit(int code, Datum arg)
+{
+	oe_shared->launcher_procno = OE_NO_PROC;
+}
+
+void
+oe_launcher_main(Datum arg)
+{
+	MemoryContext round_context;
+	uint32		wait_event = oe_compat_wait_event("OrderEngineLauncher");
+	bool		woken = true;
+
+	before_shmem_exit(on_launcher_exit, (Datum) 0);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	oe_shared->launcher_procno = oe_compat_my_procno();
+
+	round_context = AllocSetContextCreate(TopMemoryContext, "order_engine launcher",
+										  ALLOCSET_DEFAULT_SIZES);
+	while (!ShutdownRequestPending)
+	{
+		long		sleep_ms;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			woken = true;
+		}
+		/* a worker that ended sets the latch too, so that alone says nothing */
+		if (pg_atomic_exchange_u32(&oe_shared->recheck, 0) != 0)
+			woken = true;
+		MemoryContextSwitchTo(round_context);
+		sleep_ms = supervise(woken);
+		MemoryContextReset(round_context);
+
+		pgstat_report_activity(STATE_IDLE, NULL);
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (sleep_ms >= 0 ? WL_TIMEOUT : 0),
+						 sleep_ms, wait_event);
+		ResetLatch(MyLatch);
+		woken = false;
+	}
+	proc_exit(0);
+}
+
+/*
+ * wake_launcher()
+ *		Have the launcher look again when this transaction has committed.
+ */
+Datum
+oe_wake_launcher(PG_FUNCTION_ARGS)
+{
+	oe_wake_launcher_at_commit();
+	PG_RETURN_VOID();
+}
+
+/*
+ * start_worker()
+ *		Starts a worker for this database, which has no entry in
+ *		order_engine.databases or a server that did not preload the library.
+ */
+Datum
+oe_start_worker(PG_FUNCTION_ARGS)
+{
+	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+	pid_t		pid;
+
+	fill_worker(&worker, MyDatabaseId);
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("could not register a background worker"),
+				 errhint("Raise max_worker_processes.")));
+	switch (WaitForBackgroundWorkerStartup(handle, &pid))
+	{
+		case BGWH_STARTED:
+			PG_RETURN_INT32((int32) pid);
+		case BGWH_STOPPED:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("the worker ended at once"),
+					 errdetail("Another worker serves this database already, or it failed."),
+					 errhint("See the server log and pg_stat_activity.")));
+			break;
+		default:
+			ereport(ERROR,
+					(errcode(ERRCODE_ADMIN_SHUTDOWN),
+					 errmsg("the postmaster is gone")));
+	}
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,22 @@
+/*
+ * launcher.h
+ *	  The process that keeps one worker running for each listed database.
+ */
+#ifndef OE_LAUNCHER_H
+#define OE_LAUNCHER_H
+
+/* Why a worker ended, as it leaves it in its slot for the launcher. */
+typedef enum OeWorkerEnd
+{
+	OE_END_UNKNOWN = 0,			/* an error or a crash: start it again, throttled */
+	OE_END_NO_EXTENSION,		/* nothing to do there until CREATE EXTENSION */
+	OE_END_NOT_OWNER			/* the database is a copy: nothing is sent from it */
+} OeWorkerEnd;
+
+/* Registers the launcher; from _PG_init while preloading. */
+extern void oe_launcher_register(void);
+
+/* Is the database named in order_engine.databases? */
+extern bool oe_database_is_listed(const char *dbname);
+
+#endif							/* OE_LAUNCHER_H */

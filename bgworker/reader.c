@@ -1,0 +1,522 @@
+/*
+ * reader.c
+ *	  Read the outbox: which events became visible between two snapshots.
+ *
+ * "id greater than the last" loses what commits late, "txid below the oldest
+ * running" stalls behind any old transaction.  Membership is therefore the
+ * difference of two snapshots, as PgQ has it: of the transactions that "upto"
+ * sees, those that "seen" does not.  With an index on txid that is
+ *
+ *	- the range [seen.xmax, upto.xmax), without those still running in upto
+ *	- point probes for those that ran in seen and had ended in upto
+ *
+ * A read may stop anywhere and resumes at (txid, id) within the same pair of
+ * snapshots, also after a restart: rows are never deleted one by one, and
+ * whether upto saw a transaction does not change.
+ *
+ * The order of a read is that of txid.  Two events of one aggregate can stand
+ * in it the wrong way round (see outbox.c); such a row carries after_txid, and
+ * delivery.c holds it back until the other one was read.
+ *
+ * Nothing is handed on before it is durable: with synchronous_commit = off a
+ * transaction is visible before its commit record is on disk, and after a crash
+ * a receiver would know an order that never was.  The server remembers, for
+ * recent asynchronous commits, how far WAL must be flushed.
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "reader.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgroids.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+#include "worker_sql.h"
+
+#define FETCH_ROWS		32
+
+#define EVENT_COLUMNS \
+	"txid, id, after_txid, aggregate_seq, aggregatetype, aggregateid, type, created_at, payload," \
+	" headers OPERATOR(pg_catalog.->>) 'traceparent', headers OPERATOR(pg_catalog.->>) 'tracestate'"
+
+enum
+{
+	COL_TXID = 1, COL_ID, COL_AFTER_TXID, COL_AGGREGATE_SEQ, COL_AGGREGATETYPE,
+	COL_AGGREGATEID, COL_TYPE, COL_CREATED_AT, COL_PAYLOAD, COL_TRACEPARENT, COL_TRACESTATE
+};
+
+static MemoryContext reader_context = NULL;
+static OeSnapshot *durable = NULL;	/* what it sees is on disk */
+
+void
+oe_reader_init(void)
+{
+	reader_context = AllocSetContextCreate(TopMemoryContext, "order_engine reader",
+										   ALLOCSET_DEFAULT_SIZES);
+}
+
+/* ---------- snapshots and places ---------- */
+
+/* Parses what pg_snapshot_out wrote: xmin:xmax:xip,xip,... */
+OeSnapshot *
+oe_snapshot_parse(const char *text)
+{
+	OeSnapshot *s = MemoryContextAllocZero(reader_context, sizeof(OeSnapshot));
+	int			commas = 0;
+	char	   *p;
+
+	s->refcount = 1;
+	s->text = MemoryContextStrdup(reader_context, text);
+	s->xmin = strtou64(text, &p, 10);
+	Assert(*p == ':');
+	s->xmax = strtou64(p + 1, &p, 10);
+	Assert(*p == ':');
+	p++;
+	for (char *q = p; *q; q++)
+		commas += (*q == ',');
+	if (*p != '\0')
+	{
+		s->xip = MemoryContextAlloc(reader_context, (commas + 1) * sizeof(uint64));
+		for (;;)
+		{
+			s->xip[s->nxip++] = strtou64(p, &p, 10);
+			if (*p != ',')
+				break;
+			p++;
+		}
+	}
+	return s;
+}
+
+OeSnapshot *
+oe_snapshot_ref(OeSnapshot *snapshot)
+{
+	if (snapshot != NULL)
+		snapshot->refcount++;
+	return snapshot;
+}
+
+void
+oe_snapshot_unref(OeSnapshot *snapshot)
+{
+	if (snapshot == NULL || --snapshot->refcount > 0)
+		return;
+	if (snapshot->xip != NULL)
+		pfree(snapshot->xip);
+	pfree(snapshot->text);
+	pfree(snapshot);
+}
+
+bool
+oe_snapshot_sees(const OeSnapshot *snapshot, uint64 txid)
+{
+	int			low = 0;
+	int			high = snapshot->nxip - 1;
+
+	if (txid < snapshot->xmin)
+		return true;
+	if (txid >= snapshot->xmax)
+		return false;
+	while (low <= high)
+	{
+		int			mid = (low + high) / 2;
+
+		if (snapshot->xip[mid] == txid)
+			return false;
+		if (snapshot->xip[mid] < txid)
+			low = mid + 1;
+		else
+			high = mid - 1;
+	}
+	return true;
+}
+
+OeSnapshot *
+oe_snapshot_current(void)
+{
+	Datum		snapshot = OidFunctionCall0(F_PG_CURRENT_SNAPSHOT);
+
+	return oe_snapshot_parse(OidOutputFunctionCall(F_PG_SNAPSHOT_OUT, snapshot));
+}
+
+void
+oe_place_copy(OePlace *to, const OePlace *from)
+{
+	OePlace		old = *to;
+
+	*to = *from;
+	oe_snapshot_ref(to->seen);
+	oe_snapshot_ref(to->upto);
+	oe_snapshot_unref(old.seen);
+	oe_snapshot_unref(old.upto);
+}
+
+bool
+oe_place_equal(const OePlace *a, const OePlace *b)
+{
+	return a->seen == b->seen && a->upto == b->upto && a->txid == b->txid &&
+		memcmp(&a->id, &b->id, sizeof(pg_uuid_t)) == 0;
+}
+
+int
+oe_place_compare_row(const OePlace *place, uint64 txid, const pg_uuid_t *id)
+{
+	if (place->txid != txid)
+		return place->txid < txid ? -1 : 1;
+	return memcmp(&place->id, id, sizeof(pg_uuid_t));
+}
+
+/* ---------- events ---------- */
+
+OeLogEvent *
+oe_event_ref(OeLogEvent *event)
+{
+	event->refcount++;
+	return event;
+}
+
+void
+oe_event_unref(OeLogEvent *event)
+{
+	if (event != NULL && --event->refcount == 0)
+		pfree(event);
+}
+
+static char *
+text_column(HeapTuple tuple, TupleDesc desc, int column)
+{
+	bool		isnull;
+	Datum		datum = SPI_getbinval(tuple, desc, column, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(datum);
+}
+
+static bool
+has_member(Jsonb *object, const char *name)
+{
+	JsonbValue	key;
+
+	key.type = jbvString;
+	key.val.string.val = unconstify(char *, name);
+	key.val.string.len = strlen(name);
+	return findJsonbValueFromContainer(&object->root, JB_FOBJECT, &key) != NULL;
+}
+
+/*
+ * {"type":...,"timestamp":...,"data":{...}}.  The data is the payload; of an
+ * object it also tells the aggregate and the place in its sequence, unless the
+ * payload has members of these names itself.
+ */
+static void
+render_body(StringInfo body, const char *type, TimestampTz created_at,
+			const char *aggregatetype, const char *aggregateid, int64 seq, Jsonb *payload)
+{
+	char		timestamp[MAXDATELEN + 1];
+	int			utc = 0;
+	char	   *data = JsonbToCString(NULL, &payload->root, VARSIZE(payload));
+
+	JsonEncodeDateTime(timestamp, TimestampTzGetDatum(created_at), TIMESTAMPTZOID, &utc);
+	appendStringInfoString(body, "{\"type\":");
+	escape_json(body, type);
+	appendStringInfo(body, ",\"timestamp\":\"%s\",\"data\":", timestamp);
+	if (JB_ROOT_IS_OBJECT(payload))
+	{
+		const char *comma = "";
+
+		appendStringInfoChar(body, '{');
+		if (!has_member(payload, "aggregatetype"))
+		{
+			appendStringInfoString(body, "\"aggregatetype\":");
+			escape_json(body, aggregatetype);
+			comma = ",";
+		}
+		if (!has_member(payload, "aggregateid"))
+		{
+			appendStringInfo(body, "%s\"aggregateid\":", comma);
+			escape_json(body, aggregateid);
+			comma = ",";
+		}
+		if (seq != 0 && !has_member(payload, "sequence"))
+		{
+			appendStringInfo(body, "%s\"sequence\":" INT64_FORMAT, comma, seq);
+			comma = ",";
+		}
+		if (JB_ROOT_COUNT(payload) > 0)
+			appendStringInfoString(body, comma);
+		appendStringInfoString(body, data + 1);
+	}
+	else
+		appendStringInfoString(body, data);
+	appendStringInfoChar(body, '}');
+}
+
+static char *
+append_copy(char **next, const char *text, size_t len)
+{
+	char	   *copy = *next;
+
+	memcpy(copy, text, len);
+	copy[len] = '\0';
+	*next += len + 1;
+	return copy;
+}
+
+/* Makes an event of a row; one allocation, in the reader's context. */
+static OeLogEvent *
+make_event(HeapTuple tuple, TupleDesc desc)
+{
+	OeLogEvent *event;
+	StringInfoData body;
+	char	   *aggregatetype = text_column(tuple, desc, COL_AGGREGATETYPE);
+	char	   *aggregateid = text_column(tuple, desc, COL_AGGREGATEID);
+	char	   *type = text_column(tuple, desc, COL_TYPE);
+	char	   *traceparent = text_column(tuple, desc, COL_TRACEPARENT);
+	char	   *tracestate = text_column(tuple, desc, COL_TRACESTATE);
+	char	   *aggregate = psprintf("%s\n%s", aggregatetype, aggregateid);
+	size_t		type_len = strlen(type);
+	size_t		aggregate_len = strlen(aggregate);
+	size_t		traceparent_len = traceparent ? strlen(traceparent) : 0;
+	size_t		tracestate_len = tracestate ? strlen(tracestate) : 0;
+	char	   *utf8;
+	char	   *next;
+	bool		isnull;
+	Datum		datum;
+	int64		seq;
+	TimestampTz created_at;
+
+	datum = SPI_getbinval(tuple, desc, COL_AGGREGATE_SEQ, &isnull);
+	seq = isnull ? 0 : DatumGetInt64(datum);
+	created_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, COL_CREATED_AT, &isnull));
+
+	initStringInfo(&body);
+	render_body(&body, type, created_at, aggregatetype, aggregateid, seq,
+				DatumGetJsonbP(SPI_getbinval(tuple, desc, COL_PAYLOAD, &isnull)));
+	utf8 = pg_server_to_any(body.data, body.len, PG_UTF8);
+	if (utf8 != body.data)
+		body.len = strlen(utf8);
+
+	event = MemoryContextAlloc(reader_context,
+							   sizeof(OeLogEvent) + type_len + aggregate_len +
+							   traceparent_len + tracestate_len + body.len + 5);
+	memset(event, 0, sizeof(OeLogEvent));
+	event->refcount = 1;
+	event->aggregate_seq = seq;
+	event->created_at = created_at;
+	datum = SPI_getbinval(tuple, desc, COL_TXID, &isnull);
+	event->txid = U64FromFullTransactionId(DatumGetFullTransactionId(datum));
+	datum = SPI_getbinval(tuple, desc, COL_AFTER_TXID, &isnull);
+	event->after_txid = isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(datum));
+	event->id = *DatumGetUUIDP(SPI_getbinval(tuple, desc, COL_ID, &isnull));
+	oe_event_id_format(event->id.data, event->event_id);
+	event->aggregate_hash = DatumGetUInt32(hash_any((unsigned char *) aggregate, aggregate_len));
+
+	next = (char *) (event + 1);
+	event->aggregate = append_copy(&next, aggregate, aggregate_len);
+	event->type = append_copy(&next, type, type_len);
+	if (traceparent != NULL)
+		event->traceparent = append_copy(&next, traceparent, traceparent_len);
+	if (tracestate != NULL)
+		event->tracestate = append_copy(&next, tracestate, tracestate_len);
+	event->body = append_copy(&next, utf8, body.len);
+	event->bodylen = body.len;
+	return event;
+}
+
+/* ---------- reading ---------- */
+
+static Datum
+xid8_array(const uint64 *xids, int n)
+{
+	Datum	   *datums = palloc(Max(n, 1) * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+		datums[i] = FullTransactionIdGetDatum(FullTransactionIdFromU64(xids[i]));
+	return PointerGetDatum(construct_array(datums, n, XID8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/*
+ * Runs one of the two statements of a read and takes its rows over, up to the
+ * limits.  Returns whether it came to the end.
+ */
+static bool
+fetch_rows(SPIPlanPtr plan, Datum *values, OePlace *place, int max_rows, size_t max_bytes,
+		   OeLogEvent **events, int *nevents, size_t *bytes)
+{
+	Portal		portal = SPI_cursor_open(NULL, plan, values, NULL, true);
+	bool		at_end = false;
+
+	while (!at_end && *nevents < max_rows && *bytes < max_bytes)
+	{
+		int			want = Min(FETCH_ROWS, max_rows - *nevents);
+
+		SPI_cursor_fetch(portal, true, want);
+		at_end = SPI_processed < (uint64) want;
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			OeLogEvent *event = make_event(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+
+			events[(*nevents)++] = event;
+			*bytes += event->bodylen;
+			place->txid = event->txid;
+			place->id = event->id;
+		}
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_cursor_close(portal);
+	return at_end;
+}
+
+static SPIPlanPtr
+keep_plan(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes)
+{
+	if (*plan == NULL)
+	{
+		SPIPlanPtr	prepared = SPI_prepare_cursor(sql, nargs, unconstify(Oid *, argtypes), 0);
+
+		if (prepared == NULL)
+			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		if (SPI_keepplan(prepared) != 0)
+			elog(ERROR, "SPI_keepplan failed");
+		*plan = prepared;
+	}
+	return *plan;
+}
+
+/* Flushes WAL up to the commit records of the events' transactions. */
+static void
+make_durable(OeLogEvent *const *events, int nevents)
+{
+	XLogRecPtr	flush_to = InvalidXLogRecPtr;
+	uint64		last = 0;
+
+	for (int i = 0; i < nevents; i++)
+	{
+		XLogRecPtr	lsn;
+
+		if (events[i]->txid == last ||
+			(durable != NULL && oe_snapshot_sees(durable, events[i]->txid)))
+			continue;
+		last = events[i]->txid;
+		lsn = TransactionIdGetCommitLSN(XidFromFullTransactionId(FullTransactionIdFromU64(last)));
+		if (lsn > flush_to)
+			flush_to = lsn;
+	}
+	if (!XLogRecPtrIsInvalid(flush_to))
+		XLogFlush(flush_to);
+}
+
+int
+oe_reader_read(OePlace *place, int max_rows, size_t max_bytes, OeLogEvent **events)
+{
+	static SPIPlanPtr probe_plan = NULL;
+	static SPIPlanPtr range_plan = NULL;
+	static const Oid probe_types[] = {XID8ARRAYOID, XID8OID, UUIDOID};
+	static const Oid range_types[] = {XID8OID, XID8OID, XID8ARRAYOID, XID8OID, UUIDOID};
+	OeSnapshot *seen = place->seen;
+	OeSnapshot *upto = place->upto;
+	size_t		bytes = 0;
+	int			nevents = 0;
+	bool		at_end = true;
+	Datum		values[5];
+
+	/* transactions that ran in "seen" and were seen by "upto" */
+	if (place->txid < seen->xmax && seen->nxip > 0)
+	{
+		uint64	   *probes = palloc(seen->nxip * sizeof(uint64));
+		int			nprobes = 0;
+
+		for (int i = 0; i < seen->nxip; i++)
+		{
+			if (seen->xip[i] >= place->txid && oe_snapshot_sees(upto, seen->xip[i]))
+				probes[nprobes++] = seen->xip[i];
+		}
+		if (nprobes > 0)
+		{
+			values[0] = xid8_array(probes, nprobes);
+			values[1] = FullTransactionIdGetDatum(FullTransactionIdFromU64(place->txid));
+			values[2] = UUIDPGetDatum(&place->id);
+			at_end = fetch_rows(keep_plan(&probe_plan,
+										  "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
+										  " WHERE txid = ANY ($1) AND (txid, id) > ($2, $3)"
+										  " ORDER BY txid, id", 3, probe_types),
+								values, place, max_rows, max_bytes, events, &nevents, &bytes);
+		}
+		pfree(probes);
+	}
+
+	/* transactions that began after "seen" */
+	if (at_end && upto->xmax > seen->xmax)
+	{
+		pg_uuid_t	after = place->id;
+
+		values[0] = FullTransactionIdGetDatum(FullTransactionIdFromU64(seen->xmax));
+		values[1] = FullTransactionIdGetDatum(FullTransactionIdFromU64(upto->xmax));
+		values[2] = xid8_array(upto->xip, upto->nxip);
+		values[3] = FullTransactionIdGetDatum(FullTransactionIdFromU64(place->txid));
+		values[4] = UUIDPGetDatum(&after);
+		at_end = fetch_rows(keep_plan(&range_plan,
+									  "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
+									  " WHERE txid >= $1 AND txid < $2 AND txid <> ALL ($3)"
+									  " AND (txid, id) > ($4, $5)"
+									  " ORDER BY txid, id", 5, range_types),
+							values, place, max_rows, max_bytes, events, &nevents, &bytes);
+	}
+
+	make_durable(events, nevents);
+
+	if (at_end)
+	{
+		oe_snapshot_unref(place->seen);
+		place->seen = place->upto;
+		place->upto = NULL;
+		place->txid = 0;
+		memset(&place->id, 0, sizeof(pg_uuid_t));
+	}
+	return nevents;
+}
+
+OeLogEvent *
+oe_reader_fetch(uint64 txid, const pg_uuid_t *id)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[] = {XID8OID, UUIDOID};
+	Datum		values[2];
+	OeLogEvent *event = NULL;
+
+	values[0] = FullTransactionIdGetDatum(FullTransactionIdFromU64(txid));
+	values[1] = UUIDPGetDatum(id);
+	if (oe_worker_execute(&plan,
+						  "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
+						  " WHERE txid = $1 AND id = $2",
+						  2, types, values, NULL, SPI_OK_SELECT) > 0)
+		event = make_event(SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
+	SPI_freetuptable(SPI_tuptable);
+	return event;
+}
+
+void
+oe_reader_sync(void)
+{
+	OeSnapshot *now_seen = oe_snapshot_current();
+	XLogRecPtr	lsn = GetXLogInsertRecPtr();
+	uint32		offset = lsn % XLOG_BLCKSZ;
+
+	/* directly behind a page header nothing was written yet that could be flushed */
+	if (offset == (XLogSegmentOffset(lsn - offset, wal_segment_size) == 0 ?
+				   SizeOfXLogLongPHD : SizeOfXLogShortPHD))
+		lsn -= offset;
+	XLogFlush(lsn);
+	oe_snapshot_unref(durable);
+	durable = now_seen;
+}

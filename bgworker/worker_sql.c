@@ -1,0 +1,91 @@
+/*
+ * worker_sql.c
+ *	  Transactions and kept plans of the worker.
+ *
+ * A transaction is short: nothing waits for the network inside.  Each begins by
+ * taking the lock that DROP EXTENSION and ALTER EXTENSION conflict with, and by
+ * looking whether the extension is still there, so that DDL neither waits long
+ * for the worker nor pulls tables from under it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "launcher.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "shared.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "worker_sql.h"
+
+static MemoryContext callers_context;
+
+void
+oe_worker_begin(const char *activity)
+{
+	Oid			extoid;
+
+	callers_context = CurrentMemoryContext;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, activity);
+
+	extoid = get_extension_oid("order_engine", true);
+	if (OidIsValid(extoid))
+	{
+		LockDatabaseObject(ExtensionRelationId, extoid, 0, AccessShareLock);
+		extoid = get_extension_oid("order_engine", true);
+	}
+	if (!OidIsValid(extoid))
+	{
+		OeWorkerSlot *slot = oe_shared_slot(MyDatabaseId);
+
+		if (slot != NULL)
+			slot->end = OE_END_NO_EXTENSION;
+		AbortCurrentTransaction();
+		proc_exit(0);
+	}
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+void
+oe_worker_commit(void)
+{
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(callers_context);
+}
+
+uint64
+oe_worker_execute(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes,
+				  const Datum *values, const char *nulls, int expected)
+{
+	int			rc;
+
+	if (*plan == NULL)
+	{
+		SPIPlanPtr	prepared = SPI_prepare(sql, nargs, unconstify(Oid *, argtypes));
+
+		if (prepared == NULL)
+			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		if (SPI_keepplan(prepared) != 0)
+			elog(ERROR, "SPI_keepplan failed");
+		*plan = prepared;
+	}
+	rc = SPI_execute_plan(*plan, unconstify(Datum *, values), nulls,
+						  expected == SPI_OK_SELECT, 0);
+	if (rc != expected)
+		elog(ERROR, "unexpected result of a statement: %s", SPI_result_code_string(rc));
+	return SPI_processed;
+}

@@ -1,0 +1,27 @@
+/*
+ * worker_sql.h
+ *	  Transactions and kept plans of the worker.
+ */
+#ifndef OE_WORKER_SQL_H
+#define OE_WORKER_SQL_H
+
+#include "executor/spi.h"
+
+/*
+ * Begins a transaction with SPI and an active snapshot.  Ends the process
+ * quietly when the extension is gone.  "activity" is for pg_stat_activity.
+ */
+extern void oe_worker_begin(const char *activity);
+
+/* Commits it.  The caller's memory context is current again. */
+extern void oe_worker_commit(void);
+
+/*
+ * Runs one of the worker's statements; "*plan" keeps its plan.  Raises an error
+ * unless SPI answers with "expected".  Returns the number of rows.
+ */
+extern uint64 oe_worker_execute(SPIPlanPtr *plan, const char *sql, int nargs,
+								const Oid *argtypes, const Datum *values,
+								const char *nulls, int expected);
+
+#endif							/* OE_WORKER_SQL_H */
