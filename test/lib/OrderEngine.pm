@@ -1,0 +1,262 @@
+
+=head1 NAME
+
+OrderEngine - a PostgreSQL::Test::Cluster with order_engine in it
+
+=head1 SYNOPSIS
+
+  use OrderEngine;
+  use OrderEngine::Receiver;
+  use Test::More;
+
+  my $node = OrderEngine->start_new('main');
+  my $receiver = OrderEngine::Receiver->new;
+  $node->create_endpoint($receiver, 'shop', event_types => ['order.*']);
+
+  $node->safe_psql('postgres', 'SELECT order_engine.emit(...)');
+  $receiver->wait_for('/shop', accepted => 1);
+  is($receiver->stats('/shop')->{unverified}, 0, 'signed');
+
+=cut
+
+package OrderEngine;
+
+use strict;
+use warnings FATAL => 'all';
+
+use parent 'PostgreSQL::Test::Cluster';
+
+use Carp qw(croak);
+use Exporter qw(import);
+use JSON::PP ();
+use PostgreSQL::Test::Utils ();
+use Time::HiRes qw(time usleep);
+
+our @EXPORT_OK = qw(poll_until);
+
+=head1 FUNCTIONS
+
+=head2 poll_until($what, $condition [, $seconds])
+
+Calls $condition until it returns something true, and returns that. Dies, naming
+$what, when that takes longer than PG_TEST_TIMEOUT_DEFAULT (180 seconds).
+
+=cut
+
+sub poll_until
+{
+	my ($what, $condition, $seconds) = @_;
+	my $deadline =
+	  time() + ($seconds // $PostgreSQL::Test::Utils::timeout_default);
+
+	while (1)
+	{
+		my $result = $condition->();
+		return $result if $result;
+		croak "timed out waiting for $what" if time() > $deadline;
+		usleep(10_000);
+	}
+}
+
+# The value as an SQL literal whose type the parameter it is for decides. A
+# reference to a scalar is SQL as it stands.
+sub _literal
+{
+	my ($value) = @_;
+
+	return 'NULL' if !defined $value;
+	return $$value if ref $value eq 'SCALAR';
+	if (ref $value eq 'ARRAY')
+	{
+		my @elements = map { s/(["\\])/\\$1/gr } @$value;
+		$value = '{' . join(',', map { qq{"$_"} } @elements) . '}';
+	}
+	$value = JSON::PP->new->canonical->encode($value) if ref $value eq 'HASH';
+	$value =~ s/'/''/g;
+	$value = ($value =~ s/\\/\\\\/g ? ' E' : '') . "'$value'";
+	return $value;
+}
+
+=head1 METHODS
+
+=head2 OrderEngine->start_new($name, %options)
+
+A new server, started, with order_engine preloaded and created. Options:
+
+  databases => ['postgres']   databases with the extension and a worker; the ones
+                              that do not exist are created
+  worker => 1                 0: no database is listed in order_engine.databases
+  conf => ''                  further lines of postgresql.conf
+
+=cut
+
+sub start_new
+{
+	my ($class, $name, %options) = @_;
+	my $databases = $options{databases} // ['postgres'];
+	my $listed = ($options{worker} // 1) ? join(', ', @$databases) : '';
+	my $node = $class->new($name);
+
+	$node->init;
+	$node->append_conf(
+		'postgresql.conf', qq{
+shared_preload_libraries = 'order_engine'
+order_engine.databases = '$listed'
+order_engine.allow_http = on
+order_engine.allow_cidrs = '127.0.0.0/8'
+max_prepared_transactions = 10
+} . ($options{conf} // ''));
+	$node->start;
+	foreach my $database (@$databases)
+	{
+		$node->safe_psql('postgres', qq{CREATE DATABASE "$database"})
+		  if $database ne 'postgres';
+		$node->safe_psql($database, 'CREATE EXTENSION order_engine');
+	}
+	return $node;
+}
+
+=head2 $node->call($function, $arguments [, $database])
+
+Calls order_engine.$function with named arguments and returns its result.
+
+=cut
+
+sub call
+{
+	my ($self, $function, $arguments, $database) = @_;
+	my $list = join(', ',
+		map { "$_ => " . _literal($arguments->{$_}) } sort keys %$arguments);
+
+	return $self->safe_psql($database // 'postgres',
+		"SELECT order_engine.$function($list)");
+}
+
+=head2 $node->create_endpoint($receiver, $name, %arguments)
+
+Creates an endpoint that delivers to $receiver at the path "/$name", tells the
+receiver its secret and returns the secret. Besides the arguments of
+order_engine.create_endpoint:
+
+  path => '/other'     another path
+  query => 'status=503&attempts=2'    misbehaviour, see receiver.js
+  database => 'postgres'
+
+=cut
+
+sub create_endpoint
+{
+	my ($self, $receiver, $name, %arguments) = @_;
+	my $path = delete $arguments{path} // "/$name";
+	my $query = delete $arguments{query};
+	my $database = delete $arguments{database};
+	my $secret = $self->call(
+		'create_endpoint',
+		{
+			name => $name,
+			url => $receiver->url($path, $query),
+			%arguments
+		},
+		$database);
+
+	$receiver->control({ secrets => { $path => $secret } });
+	return $secret;
+}
+
+=head2 $node->error_of($query [, $database])
+
+Runs a query that must fail; returns its error as a hash: sqlstate, message,
+detail and hint as text, and json, the decoded detail if that is JSON.
+
+=cut
+
+sub error_of
+{
+	my ($self, $query, $database) = @_;
+	my ($status, $stdout, $stderr) = $self->psql($database // 'postgres',
+		"\\set VERBOSITY verbose\n$query");
+	my %error;
+
+	croak "no error from: $query" if $status == 0;
+	@error{qw(sqlstate message)} =
+	  $stderr =~ /^(?:psql:\S*\s+)?(?:ERROR|FATAL):\s+([0-9A-Z]{5}): (.*)$/m;
+	croak "not an error with an SQLSTATE: $stderr" if !defined $error{sqlstate};
+	($error{detail}) = $stderr =~ /^DETAIL:\s+(.*)$/m;
+	($error{hint}) = $stderr =~ /^HINT:\s+(.*)$/m;
+	$error{json} = eval { JSON::PP::decode_json($error{detail}) }
+	  if defined $error{detail};
+	return \%error;
+}
+
+=head2 $node->worker_pid([$database])
+
+The process id of a database's worker, or undef when it has none.
+
+=cut
+
+sub worker_pid
+{
+	my ($self, $database) = @_;
+	my $pid = $self->safe_psql('postgres', sprintf(q{
+		SELECT pid FROM pg_stat_activity
+		WHERE backend_type = 'order_engine worker' AND datname = %s},
+		_literal($database // 'postgres')));
+
+	return $pid eq '' ? undef : $pid;
+}
+
+=head2 $node->wait_for_worker([$database [, $not]])
+
+Waits until the database has a worker (one other than the process $not) and
+returns its process id.
+
+=cut
+
+sub wait_for_worker
+{
+	my ($self, $database, $not) = @_;
+
+	return poll_until(
+		'a worker',
+		sub {
+			my $pid = $self->worker_pid($database);
+			return defined $pid && $pid != ($not // 0) ? $pid : undef;
+		});
+}
+
+=head2 $node->kill_worker([$database])
+
+Kills a database's worker with signal 9 and returns the process id it had. The
+postmaster then restarts every process of the server.
+
+=cut
+
+sub kill_worker
+{
+	my ($self, $database) = @_;
+	my $pid = $self->wait_for_worker($database);
+
+	kill('KILL', $pid) == 1 or croak "could not kill worker $pid: $!";
+	return $pid;
+}
+
+=head2 $node->wait_until_up([$database])
+
+Waits until the server takes connections, for instance after a crash.
+
+=cut
+
+sub wait_until_up
+{
+	my ($self, $database) = @_;
+
+	poll_until(
+		'the server to take connections',
+		sub {
+			my ($status) = $self->psql($database // 'postgres', 'SELECT 1');
+			return defined $status && $status == 0;
+		});
+	return;
+}
+
+1;
