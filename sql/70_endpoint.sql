@@ -1,0 +1,295 @@
+/* Functions that manage endpoints. */
+
+CREATE FUNCTION order_engine.check_url(url text) RETURNS void
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'oe_check_url';
+COMMENT ON FUNCTION order_engine.check_url(text) IS
+'Internal: raises 22023 unless the worker could send to the URL.';
+
+CREATE FUNCTION order_engine.check_event_types(event_types text[]) RETURNS void
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'oe_check_event_types';
+COMMENT ON FUNCTION order_engine.check_event_types(text[]) IS
+'Internal: raises 22023 unless every pattern is one of event types.';
+
+CREATE FUNCTION order_engine.check_headers(headers jsonb) RETURNS void
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'oe_check_headers';
+COMMENT ON FUNCTION order_engine.check_headers(jsonb) IS
+'Internal: raises 22023 unless every header may be set by a user.';
+
+CREATE FUNCTION order_engine.check_retry(retry_schedule interval[], max_age interval) RETURNS void
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'oe_check_retry';
+COMMENT ON FUNCTION order_engine.check_retry(interval[], interval) IS
+'Internal: raises 22023 unless the schedule can be followed.';
+
+CREATE FUNCTION order_engine.make_secret(secret text) RETURNS bytea
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'oe_make_secret';
+COMMENT ON FUNCTION order_engine.make_secret(text) IS
+'Internal: the bytes of a secret whsec_..., or of a new random one for null.';
+
+CREATE FUNCTION order_engine.show_secret(secret bytea) RETURNS text
+LANGUAGE C IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'oe_show_secret';
+COMMENT ON FUNCTION order_engine.show_secret(bytea) IS
+'Internal: a secret as whsec_ and base64.';
+
+CREATE FUNCTION order_engine.endpoint_changed() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'oe_endpoint_changed';
+COMMENT ON FUNCTION order_engine.endpoint_changed() IS
+'Internal: trigger that has the worker read the endpoints again.';
+
+CREATE TRIGGER endpoint_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+	ON order_engine.endpoint FOR EACH STATEMENT EXECUTE FUNCTION order_engine.endpoint_changed();
+CREATE TRIGGER endpoint_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+	ON order_engine.endpoint_secret FOR EACH STATEMENT EXECUTE FUNCTION order_engine.endpoint_changed();
+
+CREATE FUNCTION order_engine.check_endpoint(
+	name text,
+	ordering text,
+	max_in_flight integer,
+	connect_timeout interval,
+	timeout interval)
+RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF name IS NULL OR name !~ '^[A-Za-z0-9_.-]{1,63}$' THEN
+		RAISE EXCEPTION 'invalid endpoint name' USING
+			ERRCODE = 'invalid_parameter_value',
+			HINT = 'A name has 1 to 63 letters, digits, dots, hyphens and underscores.';
+	END IF;
+	IF ordering NOT IN ('aggregate', 'none') THEN
+		RAISE EXCEPTION 'invalid ordering "%"', ordering USING
+			ERRCODE = 'invalid_parameter_value',
+			HINT = 'It is "aggregate" or "none".';
+	END IF;
+	IF max_in_flight NOT BETWEEN 1 AND 256 THEN
+		RAISE EXCEPTION 'max_in_flight must be between 1 and 256' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF connect_timeout NOT BETWEEN interval '1 ms' AND interval '1 minute' THEN
+		RAISE EXCEPTION 'connect_timeout must be between 1 ms and 1 minute' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF timeout NOT BETWEEN interval '1 ms' AND interval '5 minutes' THEN
+		RAISE EXCEPTION 'timeout must be between 1 ms and 5 minutes' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION order_engine.check_endpoint(text, text, integer, interval, interval) IS
+'Internal: raises 22023 unless the settings of an endpoint are within their ranges.';
+
+CREATE FUNCTION order_engine.endpoint_id(name text) RETURNS integer
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	found_id integer;
+BEGIN
+	IF endpoint_id.name IS NULL THEN
+		RAISE EXCEPTION 'argument "name" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	SELECT e.endpoint_id INTO found_id FROM order_engine.endpoint e WHERE e.name = endpoint_id.name;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'endpoint "%" does not exist', endpoint_id.name USING
+			ERRCODE = 'OE005',
+			DETAIL = jsonb_build_object('entity', 'endpoint', 'id', endpoint_id.name)::text;
+	END IF;
+	RETURN found_id;
+END
+$$;
+COMMENT ON FUNCTION order_engine.endpoint_id(text) IS
+'Internal: the id of an endpoint by its name; OE005 when there is none.';
+
+CREATE FUNCTION order_engine.create_endpoint(
+	name text,
+	url text,
+	event_types text[] DEFAULT '{*}',
+	format text DEFAULT 'webhook',
+	ordering text DEFAULT 'aggregate',
+	guarantee text DEFAULT 'at_least_once',
+	headers jsonb DEFAULT NULL,
+	max_in_flight integer DEFAULT 16,
+	rate numeric DEFAULT NULL,
+	burst integer DEFAULT NULL,
+	connect_timeout interval DEFAULT '5 seconds',
+	timeout interval DEFAULT '15 seconds',
+	retry_schedule interval[] DEFAULT '{0,5s,5min,30min,2h,5h,10h,14h,20h,24h}',
+	max_age interval DEFAULT '72 hours',
+	after_dead text DEFAULT 'continue',
+	start_at text DEFAULT 'now',
+	secret text DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	new_id integer;
+	key bytea;
+	start_snapshot pg_snapshot;
+	own xid8;
+BEGIN
+	IF num_nulls(name, url, event_types, format, ordering, guarantee, max_in_flight, connect_timeout,
+				 timeout, retry_schedule, max_age, after_dead, start_at) > 0 THEN
+		RAISE EXCEPTION 'an endpoint needs every setting but headers, rate, burst and secret' USING
+			ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF format <> 'webhook' OR guarantee <> 'at_least_once' OR after_dead <> 'continue'
+		OR rate IS NOT NULL OR burst IS NOT NULL THEN
+		RAISE EXCEPTION 'this setting of an endpoint is not supported by this version' USING
+			ERRCODE = 'feature_not_supported',
+			HINT = 'Supported are format "webhook", guarantee "at_least_once", after_dead "continue", and no rate or burst.';
+	END IF;
+	IF start_at NOT IN ('now', 'earliest') THEN
+		RAISE EXCEPTION 'invalid start_at "%"', start_at USING
+			ERRCODE = 'invalid_parameter_value',
+			HINT = 'It is "now" or "earliest".';
+	END IF;
+	PERFORM order_engine.check_endpoint(name, ordering, max_in_flight, connect_timeout, timeout);
+	PERFORM order_engine.check_url(url);
+	PERFORM order_engine.check_event_types(event_types);
+	PERFORM order_engine.check_headers(headers);
+	PERFORM order_engine.check_retry(retry_schedule, max_age);
+	key := order_engine.make_secret(secret);
+
+	IF start_at = 'earliest' THEN
+		start_snapshot := '3:3:';
+	ELSE
+		-- this transaction has not committed, so its events are still to come
+		own := pg_current_xact_id();
+		SELECT format('%s:%s:%s', least(pg_snapshot_xmin(s), own), pg_snapshot_xmax(s),
+					  (SELECT string_agg(x::text, ',' ORDER BY x)
+					   FROM (SELECT pg_snapshot_xip(s)
+							 UNION SELECT own WHERE own < pg_snapshot_xmax(s)) AS running (x)))
+		INTO start_snapshot
+		FROM pg_current_snapshot() AS s;
+	END IF;
+
+	INSERT INTO order_engine.endpoint AS e (name, url, event_types, format, ordering, guarantee, headers,
+		max_in_flight, connect_timeout, timeout, retry_schedule, max_age, start_snapshot)
+	VALUES (create_endpoint.name, create_endpoint.url, create_endpoint.event_types, create_endpoint.format,
+		create_endpoint.ordering, create_endpoint.guarantee, create_endpoint.headers,
+		create_endpoint.max_in_flight, create_endpoint.connect_timeout, create_endpoint.timeout,
+		create_endpoint.retry_schedule, create_endpoint.max_age, start_snapshot)
+	ON CONFLICT ON CONSTRAINT endpoint_name_key DO NOTHING
+	RETURNING e.endpoint_id INTO new_id;
+	IF new_id IS NULL THEN
+		RAISE EXCEPTION 'endpoint "%" already exists', name USING ERRCODE = 'duplicate_object';
+	END IF;
+	INSERT INTO order_engine.endpoint_secret (endpoint_id, created_at, secret)
+	VALUES (new_id, clock_timestamp(), key);
+	RETURN order_engine.show_secret(key);
+END
+$$;
+COMMENT ON FUNCTION order_engine.create_endpoint(text, text, text[], text, text, text, jsonb, integer, numeric, integer, interval, interval, interval[], interval, text, text, text) IS
+'Makes an endpoint and returns its signing secret, which is shown this once. start_at: now (events of transactions that commit from now on) or earliest (all that the outbox still has). Errors: 42710 for a name that exists, 22023 and 22004 for a setting that cannot be used, 0A000 for one that this version does not have.';
+
+CREATE FUNCTION order_engine.alter_endpoint(
+	name text,
+	url text DEFAULT NULL,
+	event_types text[] DEFAULT NULL,
+	ordering text DEFAULT NULL,
+	headers jsonb DEFAULT NULL,
+	max_in_flight integer DEFAULT NULL,
+	connect_timeout interval DEFAULT NULL,
+	timeout interval DEFAULT NULL,
+	retry_schedule interval[] DEFAULT NULL,
+	max_age interval DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id integer := order_engine.endpoint_id(name);
+	e order_engine.endpoint;
+BEGIN
+	SELECT * INTO e FROM order_engine.endpoint WHERE endpoint_id = id FOR UPDATE;
+	e.url := coalesce(url, e.url);
+	e.event_types := coalesce(event_types, e.event_types);
+	e.ordering := coalesce(ordering, e.ordering);
+	e.headers := coalesce(headers, e.headers);
+	e.max_in_flight := coalesce(max_in_flight, e.max_in_flight);
+	e.connect_timeout := coalesce(connect_timeout, e.connect_timeout);
+	e.timeout := coalesce(timeout, e.timeout);
+	e.retry_schedule := coalesce(retry_schedule, e.retry_schedule);
+	e.max_age := coalesce(max_age, e.max_age);
+	PERFORM order_engine.check_endpoint(e.name, e.ordering, e.max_in_flight, e.connect_timeout, e.timeout);
+	PERFORM order_engine.check_url(e.url);
+	PERFORM order_engine.check_event_types(e.event_types);
+	PERFORM order_engine.check_headers(e.headers);
+	PERFORM order_engine.check_retry(e.retry_schedule, e.max_age);
+	UPDATE order_engine.endpoint AS t
+	SET url = e.url, event_types = e.event_types, ordering = e.ordering, headers = e.headers,
+		max_in_flight = e.max_in_flight, connect_timeout = e.connect_timeout, timeout = e.timeout,
+		retry_schedule = e.retry_schedule, max_age = e.max_age, updated_at = clock_timestamp()
+	WHERE t.endpoint_id = id;
+	RETURN e.name;
+END
+$$;
+COMMENT ON FUNCTION order_engine.alter_endpoint(text, text, text[], text, jsonb, integer, interval, interval, interval[], interval) IS
+'Changes the settings that are given; a null leaves one as it is (headers are emptied with {}). Returns the name. Errors: OE005 for an unknown name, 22023 for a setting that cannot be used.';
+
+CREATE FUNCTION order_engine.pause_endpoint(name text) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE order_engine.endpoint SET status = 'paused', updated_at = clock_timestamp()
+	WHERE endpoint_id = order_engine.endpoint_id(pause_endpoint.name) AND status <> 'paused';
+	RETURN pause_endpoint.name;
+END
+$$;
+COMMENT ON FUNCTION order_engine.pause_endpoint(text) IS
+'Stops sending to an endpoint; its events wait in the outbox. Requests under way are finished. Returns the name. Error: OE005.';
+
+CREATE FUNCTION order_engine.resume_endpoint(name text) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE order_engine.endpoint SET status = 'active', updated_at = clock_timestamp()
+	WHERE endpoint_id = order_engine.endpoint_id(resume_endpoint.name) AND status <> 'active';
+	RETURN resume_endpoint.name;
+END
+$$;
+COMMENT ON FUNCTION order_engine.resume_endpoint(text) IS
+'Sends to a paused or disabled endpoint again, from where it stopped. Returns the name. Error: OE005.';
+
+CREATE FUNCTION order_engine.drop_endpoint(name text) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	DELETE FROM order_engine.endpoint WHERE endpoint_id = order_engine.endpoint_id(drop_endpoint.name);
+	RETURN drop_endpoint.name;
+END
+$$;
+COMMENT ON FUNCTION order_engine.drop_endpoint(text) IS
+'Removes an endpoint with its secrets, retries and dead letters. Returns the name. Error: OE005.';
+
+CREATE FUNCTION order_engine.rotate_secret(name text, overlap interval DEFAULT '24 hours') RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id integer := order_engine.endpoint_id(name);
+	key bytea := order_engine.make_secret(NULL);
+BEGIN
+	IF overlap IS NULL OR overlap < interval '0' THEN
+		RAISE EXCEPTION 'overlap must not be negative' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	PERFORM 1 FROM order_engine.endpoint WHERE endpoint_id = id FOR UPDATE;
+	DELETE FROM order_engine.endpoint_secret
+	WHERE endpoint_id = id AND expires_at <= clock_timestamp();
+	IF (SELECT count(*) FROM order_engine.endpoint_secret WHERE endpoint_id = id) >= 4 THEN
+		RAISE EXCEPTION 'endpoint "%" has four secrets that are still valid', name USING
+			ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Wait until an older one has expired.';
+	END IF;
+	UPDATE order_engine.endpoint_secret SET expires_at = clock_timestamp() + overlap
+	WHERE endpoint_id = id AND expires_at IS NULL;
+	INSERT INTO order_engine.endpoint_secret (endpoint_id, created_at, secret)
+	VALUES (id, clock_timestamp(), key);
+	RETURN order_engine.show_secret(key);
+END
+$$;
+COMMENT ON FUNCTION order_engine.rotate_secret(text, interval) IS
+'Makes a new signing secret and returns it, this once. For the time of the overlap requests are signed with the old and the new one. Errors: OE005, 22023, 55000 with four valid secrets.';
+
+CREATE FUNCTION order_engine.start_worker() RETURNS integer
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'oe_start_worker';
+COMMENT ON FUNCTION order_engine.start_worker() IS
+'Starts a worker for this database by hand and returns its process id. Not needed where order_engine is preloaded and order_engine.databases names the database. Errors: 55006 when one is running, 53000 without a free background worker.';
+
+CREATE FUNCTION order_engine.wake_launcher() RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'oe_wake_launcher';
+COMMENT ON FUNCTION order_engine.wake_launcher() IS
+'Internal: has the launcher look for databases to serve when this transaction has committed.';
