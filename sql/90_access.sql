@@ -1,0 +1,114 @@
+/*
+ * Who may do what: the only page with GRANT and REVOKE.
+ *
+ * Nothing is granted to PUBLIC.  A DBA gives a role of his choice one of three
+ * levels with grant_access(); each level has what the one before has.
+ */
+
+CREATE TABLE order_engine.access_rule (
+	level		text	NOT NULL CHECK (level IN ('viewer', 'app', 'operator')),
+	kind		text	NOT NULL CHECK (kind IN ('function', 'table')),
+	object		text	NOT NULL,
+	PRIMARY KEY (kind, object)
+);
+COMMENT ON TABLE order_engine.access_rule IS
+'What each access level may use: SELECT for a table or view, EXECUTE for a function. What is not listed is for the owner alone.';
+COMMENT ON COLUMN order_engine.access_rule.level IS 'viewer, app (has what viewer has) or operator (has what app has).';
+COMMENT ON COLUMN order_engine.access_rule.kind IS 'function or table.';
+COMMENT ON COLUMN order_engine.access_rule.object IS 'Name within the schema order_engine; every function of that name is meant.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.access_rule', 'WHERE false');
+
+INSERT INTO order_engine.access_rule (level, kind, object) VALUES
+	-- analysts: no personal data, no payloads
+	('viewer', 'table', 'order_summary'),
+	('viewer', 'table', 'stock_level'),
+	-- applications
+	('app', 'function', 'allowed_events'),
+	('app', 'function', 'cancel_order'),
+	('app', 'function', 'emit'),
+	('app', 'function', 'order_json'),
+	('app', 'function', 'place_order'),
+	('app', 'function', 'release_stock'),
+	('app', 'function', 'reserve_stock'),
+	('app', 'function', 'transition'),
+	('app', 'function', 'was_replayed'),
+	-- operators
+	('operator', 'function', 'adjust_stock'),
+	('operator', 'function', 'alter_endpoint'),
+	('operator', 'function', 'attach_machine'),
+	('operator', 'function', 'create_endpoint'),
+	('operator', 'function', 'define_machine'),
+	('operator', 'function', 'detach_machine'),
+	('operator', 'function', 'drop_endpoint'),
+	('operator', 'function', 'pause_endpoint'),
+	('operator', 'function', 'publish_machine'),
+	('operator', 'function', 'resume_endpoint'),
+	('operator', 'function', 'rotate_secret'),
+	('operator', 'function', 'start_worker'),
+	('operator', 'function', 'state_machine'),	-- CREATE TRIGGER asks for it
+	('operator', 'function', 'upsert_location'),
+	('operator', 'function', 'upsert_product'),
+	('operator', 'function', 'verify_stock'),
+	('operator', 'table', 'dead_letter'),
+	('operator', 'table', 'delivery_retry'),
+	('operator', 'table', 'endpoint_status'),
+	('operator', 'table', 'history'),
+	('operator', 'table', 'machine'),
+	('operator', 'table', 'order_line'),
+	('operator', 'table', 'orders'),
+	('operator', 'table', 'outbox'),
+	('operator', 'table', 'product'),
+	('operator', 'table', 'location'),
+	('operator', 'table', 'reservation'),
+	('operator', 'table', 'stat_worker'),
+	('operator', 'function', 'worker_counters'),	-- behind stat_worker
+	('operator', 'table', 'stock'),
+	('operator', 'table', 'stock_movement');
+
+CREATE FUNCTION order_engine.grant_access(role regrole, level text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	levels text[] := '{viewer,app,operator}';
+	rule record;
+BEGIN
+	IF role IS NULL OR level IS NULL OR level <> ALL (levels) THEN
+		RAISE EXCEPTION 'invalid access level "%"', level USING
+			ERRCODE = 'invalid_parameter_value',
+			HINT = 'It is "viewer", "app" or "operator".';
+	END IF;
+	EXECUTE format('GRANT USAGE ON SCHEMA order_engine TO %s', role);
+	FOR rule IN
+		SELECT r.kind, r.object, p.oid::regprocedure AS signature
+		FROM order_engine.access_rule r
+		LEFT JOIN pg_proc p ON r.kind = 'function' AND p.proname = r.object
+			AND p.pronamespace = 'order_engine'::regnamespace
+		WHERE array_position(levels, r.level) <= array_position(levels, grant_access.level)
+	LOOP
+		IF rule.kind = 'table' THEN
+			EXECUTE format('GRANT SELECT ON order_engine.%I TO %s', rule.object, role);
+		ELSE
+			EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', rule.signature, role);
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION order_engine.grant_access(regrole, text) IS
+'Gives a role the level viewer (views without personal data), app (the verbs) or operator (stock, machines, endpoints, all tables). For the owner of the extension or a superuser. Error: 22023.';
+
+CREATE FUNCTION order_engine.revoke_access(role regrole) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA order_engine FROM %s', role);
+	EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA order_engine FROM %s', role);
+	EXECUTE format('REVOKE ALL ON SCHEMA order_engine FROM %s', role);
+END
+$$;
+COMMENT ON FUNCTION order_engine.revoke_access(regrole) IS
+'Takes from a role what grant_access() gave it.';
+
+REVOKE ALL ON SCHEMA order_engine FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA order_engine FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA order_engine FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA order_engine FROM PUBLIC;
