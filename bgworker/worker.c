@@ -261,7 +261,7 @@ something_to_read(void)
 		OeEndpoint *endpoint = dlist_container(OeEndpoint, node, iter.cur);
 
 		if (oe_endpoint_has_room(endpoint) &&
-			(look || endpoint->cursor.upto != NULL || endpoint->cursor.seen != newest))
+			(endpoint->cursor.upto != NULL || endpoint->cursor.seen != newest))
 			return true;
 	}
 	return false;
@@ -414,20 +414,9 @@ one_round(void)
 
 	if ((slot != NULL && pg_atomic_read_u32(&slot->pending) != 0) || now >= next_poll)
 		look = true;
-	if (look && dlist_is_empty(&oe_endpoints))
-	{
-		/* nobody to read for; a new endpoint is announced */
-		look = false;
-		if (slot != NULL)
-			pg_atomic_write_u32(&slot->pending, 0);
-		if (now >= next_poll)
-		{
-			oe_worker_begin("looking for endpoints");
-			oe_worker_commit();
-			next_poll = TimestampTzPlusMilliseconds(now, oe_poll_interval);
-		}
-	}
-	if (something_to_read() || now >= next_poll)
+
+	/* also when nobody can read: a transaction takes in changes of endpoints */
+	if (look || something_to_read())
 		read_log(now);
 
 	next_retry = oe_delivery_wake(now);
@@ -443,7 +432,7 @@ one_round(void)
 	if (unflushed > 0)
 		timeout = earlier(timeout, ms_until(now, TimestampTzPlusMilliseconds(unflushed_since,
 																			 FLUSH_AFTER_MS)));
-	if (oe_config_changed || something_to_read())
+	if (oe_config_changed || look || something_to_read())
 		timeout = 0;
 
 	if (WaitEventSetWait(wait_set, timeout, &event, 1, oe_compat_wait_event("OrderEngineWorker")) > 0 &&

@@ -24,6 +24,7 @@
 #include "worker_sql.h"
 
 static MemoryContext callers_context;
+static Oid	known_extension = InvalidOid;
 
 void
 oe_worker_begin(const char *activity)
@@ -41,11 +42,15 @@ oe_worker_begin(const char *activity)
 		LockDatabaseObject(ExtensionRelationId, extoid, 0, AccessShareLock);
 		extoid = get_extension_oid("order_engine", true);
 	}
-	if (!OidIsValid(extoid))
+	if (!OidIsValid(known_extension))
+		known_extension = extoid;
+
+	/* dropped; or created again, so that nothing in memory is true any more */
+	if (!OidIsValid(extoid) || extoid != known_extension)
 	{
 		OeWorkerSlot *slot = oe_shared_slot(MyDatabaseId);
 
-		if (slot != NULL)
+		if (slot != NULL && !OidIsValid(extoid))
 			slot->end = OE_END_NO_EXTENSION;
 		AbortCurrentTransaction();
 		proc_exit(0);
