@@ -203,6 +203,7 @@ start_worker(Supervised *s, TimestampTz now)
 	MemoryContext old;
 
 	fill_worker(&worker, s->slot->dboid);
+	strlcpy(worker.bgw_extra, OE_BY_LAUNCHER, sizeof(worker.bgw_extra));
 	s->slot->end = OE_END_UNKNOWN;
 	s->idle = false;
 	s->started_at = now;

@@ -13,6 +13,9 @@ typedef enum OeWorkerEnd
 	OE_END_NOT_OWNER			/* the database is a copy: nothing is sent from it */
 } OeWorkerEnd;
 
+/* bgw_extra of a worker that the launcher started, not a user. */
+#define OE_BY_LAUNCHER	"by launcher"
+
 /* Registers the launcher; from _PG_init while preloading. */
 extern void oe_launcher_register(void);
 

@@ -148,12 +148,23 @@ configure_http(void)
 	oe_http_configure(http, oe_max_in_flight, oe_allow_http, &allow);
 }
 
+/* A worker that the launcher started ends when its database leaves the list. */
 static void
 reload_settings(void)
 {
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	configure_http();
+	if (strcmp(MyBgworkerEntry->bgw_extra, OE_BY_LAUNCHER) == 0)
+	{
+		char	   *name;
+
+		StartTransactionCommand();
+		name = get_database_name(MyDatabaseId);
+		if (name == NULL || !oe_database_is_listed(name))
+			shutdown_requested = true;
+		CommitTransactionCommand();
+	}
 }
 
 /*
