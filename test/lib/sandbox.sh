@@ -80,7 +80,7 @@ sandbox_open()
 		echo 'no folder for temporary files: neither TMPDIR nor /tmp nor /var/tmp serves' >&2
 		exit 1
 	}
-	as_user mkdir "$work/home" "$work/tmp" "$work/src" "$work/npm"
+	as_user mkdir "$work/home" "$work/tmp" "$work/src" "$work/npm" "$work/input"
 	export HOME=$work/home TMPDIR=$work/tmp
 }
 

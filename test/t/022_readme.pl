@@ -1,0 +1,42 @@
+
+# The example of the README runs as it stands there.
+
+use strict;
+use warnings FATAL => 'all';
+
+use File::Basename qw(dirname);
+use OrderEngine;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $readme = slurp_file(dirname(__FILE__) . '/../../README.md');
+my ($example) = $readme =~ /^## Example\n.*?^```sql\n(.*?)^```/ms;
+
+isnt($example, undef, 'the README has an example');
+cmp_ok(scalar(split /\n/, $example), '<=', 12, 'it is short');
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'order_engine'\n");
+$node->start;
+
+my $output = $node->safe_psql('postgres', $example);
+my ($replayed) = $output =~ /^(\d+)$/m;
+
+isnt($replayed, undef, 'the repeated call returns an id');
+like($output, qr/^confirmed$/m, 'the order is confirmed');
+like($output, qr/^order\.placed\|1\|/m, 'its first event');
+like($output, qr/^order\.confirmed\|2\|/m, 'its second event');
+is($node->safe_psql('postgres', 'SELECT order_id FROM order_engine.orders'), $replayed, 'there is one order');
+
+# Every function and setting that the README names exists, and the other way round.
+my ($settings) = $readme =~ /^## Settings\n(.*?)^## /ms;
+my @documented = sort $settings =~ /^\| `(order_engine\.\w+)`/mg;
+
+is(join("\n", @documented),
+	$node->safe_psql('postgres', q{SELECT name FROM pg_settings WHERE name LIKE 'order_engine.%' ORDER BY name}),
+	'the README lists every setting');
+$node->stop;
+
+done_testing();
