@@ -121,11 +121,17 @@ DECLARE
 	key bytea;
 	start_snapshot pg_snapshot;
 	own xid8;
+	missing text;
 BEGIN
-	IF num_nulls(name, url, event_types, format, ordering, guarantee, max_in_flight, connect_timeout,
-				 timeout, retry_schedule, max_age, after_dead, start_at) > 0 THEN
-		RAISE EXCEPTION 'an endpoint needs every setting but headers, rate, burst and secret' USING
-			ERRCODE = 'null_value_not_allowed';
+	SELECT argument INTO missing
+	FROM (VALUES ('name', name IS NULL), ('url', url IS NULL), ('event_types', event_types IS NULL),
+		('format', format IS NULL), ('ordering', ordering IS NULL), ('guarantee', guarantee IS NULL),
+		('max_in_flight', max_in_flight IS NULL), ('connect_timeout', connect_timeout IS NULL),
+		('timeout', timeout IS NULL), ('retry_schedule', retry_schedule IS NULL), ('max_age', max_age IS NULL),
+		('after_dead', after_dead IS NULL), ('start_at', start_at IS NULL)) AS given (argument, is_null)
+	WHERE is_null LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'argument "%" must not be null', missing USING ERRCODE = 'null_value_not_allowed';
 	END IF;
 	IF format <> 'webhook' OR guarantee <> 'at_least_once' OR after_dead <> 'continue'
 		OR rate IS NOT NULL OR burst IS NOT NULL THEN

@@ -130,8 +130,9 @@ oe_check_headers(PG_FUNCTION_ARGS)
 						   value.val.string.val, value.val.string.len, why, sizeof(why)))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("header \"%s\" cannot be used: %s",
-							pnstrdup(name.val.string.val, name.val.string.len), why)));
+					 errmsg("invalid header \"%s\"",
+							pnstrdup(name.val.string.val, name.val.string.len)),
+					 errdetail("%s", why)));
 	}
 	PG_RETURN_VOID();
 }

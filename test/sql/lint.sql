@@ -1,0 +1,62 @@
+--
+-- Rules that every object of the extension keeps. Each query lists offenders.
+--
+CREATE TEMP VIEW member AS
+SELECT d.classid, d.objid
+FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+WHERE e.extname = 'order_engine' AND d.deptype = 'e';
+
+-- there is something to look at
+SELECT count(*) > 80 AS objects FROM member;
+
+-- a function with its owner's rights pins its search_path
+SELECT p.oid::regprocedure
+FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+WHERE p.prosecdef AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false);
+
+-- PUBLIC may do nothing
+SELECT p.oid::regprocedure, a.privilege_type
+FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid,
+	aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+WHERE a.grantee = 0;
+SELECT c.oid::regclass, a.privilege_type
+FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid,
+	aclexplode(coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) a
+WHERE a.grantee = 0;
+SELECT n.nspname, a.privilege_type
+FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
+WHERE n.nspname = 'order_engine' AND a.grantee = 0;
+
+-- every table and sequence is marked for dump (a partitioned table has no rows of its own)
+SELECT c.oid::regclass
+FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
+	JOIN pg_extension e ON e.extname = 'order_engine'
+WHERE c.relkind IN ('r', 'S') AND c.oid <> ALL (e.extconfig);
+
+-- every function, table, view, sequence and column has a comment
+SELECT p.oid::regprocedure
+FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+WHERE obj_description(p.oid, 'pg_proc') IS NULL;
+SELECT c.oid::regclass
+FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
+WHERE c.relkind IN ('r', 'p', 'v', 'S') AND obj_description(c.oid, 'pg_class') IS NULL;
+SELECT c.oid::regclass, a.attname
+FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
+	JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition AND col_description(c.oid, a.attnum) IS NULL;
+
+-- what the page of access rules names is there
+SELECT r.kind, r.object
+FROM order_engine.access_rule r
+WHERE NOT CASE r.kind
+	WHEN 'table' THEN to_regclass('order_engine.' || quote_ident(r.object)) IS NOT NULL
+	ELSE EXISTS (SELECT FROM pg_proc WHERE proname = r.object AND pronamespace = 'order_engine'::regnamespace) END;
+
+-- no trigger of ours fires on INSERT, which a restore would do, but the one that announces endpoints
+SELECT t.tgrelid::regclass, t.tgname
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+WHERE c.relnamespace = 'order_engine'::regnamespace AND NOT t.tgisinternal
+	AND (t.tgtype & 4) <> 0 AND t.tgname <> 'endpoint_changed';
+
+-- our prefix of settings is reserved
+SET order_engine.no_such_setting = 1;
