@@ -40,6 +40,7 @@
 #include "storage/lock.h"
 #include "storage/procsignal.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker_sql.h"
@@ -309,6 +310,18 @@ read_log(TimestampTz now)
 	look = false;
 
 	oe_worker_begin("reading the outbox");
+
+	/*
+	 * An endpoint that was changed before an event that this snapshot sees must
+	 * have changed for that event: take the change in first.
+	 */
+	AcceptInvalidationMessages();
+	if (oe_config_changed)
+	{
+		oe_worker_commit();
+		look = true;
+		return;
+	}
 	if (take_snapshot)
 	{
 		oe_snapshot_unref(newest);
@@ -316,8 +329,12 @@ read_log(TimestampTz now)
 	}
 	if (poll)
 		oe_reader_sync();
-	if (prepared_work)
-		prepared_work = prepared_transactions_exist();
+	if (prepared_work && !prepared_transactions_exist())
+	{
+		/* the last of them may have ended after the snapshot: look once more */
+		prepared_work = false;
+		look = true;
+	}
 
 	dlist_foreach(iter, &oe_endpoints)
 	{

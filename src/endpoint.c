@@ -242,6 +242,6 @@ oe_endpoint_changed(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" was not called by a trigger", "endpoint_changed")));
 
 	CacheInvalidateRelcacheByRelid(oe_relid(OE_REL_ENDPOINT));
-	oe_wake_worker_at_commit();
+	oe_wake_worker_for_change();
 	PG_RETURN_POINTER(NULL);
 }

@@ -8,10 +8,13 @@
 /* At commit of the current transaction, wake this database's worker. */
 extern void oe_wake_worker_at_commit(void);
 
+/* The same, once the invalidations of the transaction have been sent. */
+extern void oe_wake_worker_for_change(void);
+
 /* At commit of the current transaction, wake the launcher. */
 extern void oe_wake_launcher_at_commit(void);
 
-/* Registers the transaction callback; once, from _PG_init. */
+/* Registers the callbacks; once, from _PG_init. */
 extern void oe_wakeup_init(void);
 
 #endif							/* OE_WAKEUP_H */
