@@ -29,10 +29,11 @@ use parent 'PostgreSQL::Test::Cluster';
 use Carp qw(croak);
 use Exporter qw(import);
 use JSON::PP ();
+use OrderEngine::Session;
 use PostgreSQL::Test::Utils ();
 use Time::HiRes qw(time usleep);
 
-our @EXPORT_OK = qw(poll_until);
+our @EXPORT_OK = qw(poll_until emit_sql webhook_id percentile);
 
 =head1 FUNCTIONS
 
@@ -56,6 +57,20 @@ sub poll_until
 		croak "timed out waiting for $what" if time() > $deadline;
 		usleep(10_000);
 	}
+}
+
+=head2 percentile($fraction, @values)
+
+percentile(0.5, ...) is the median.
+
+=cut
+
+sub percentile
+{
+	my ($fraction, @values) = @_;
+	my @sorted = sort { $a <=> $b } @values;
+
+	return $sorted[ int($fraction * $#sorted + 0.5) ];
 }
 
 # The value as an SQL literal whose type the parameter it is for decides. A
@@ -186,6 +201,170 @@ sub error_of
 	$error{json} = eval { JSON::PP::decode_json($error{detail}) }
 	  if defined $error{detail};
 	return \%error;
+}
+
+=head2 $node->emit($aggregateid, %arguments)
+
+Emits an event in a transaction of its own and returns its webhook-id. Arguments:
+aggregatetype (test), type (test.event), payload ({}), headers, database.
+
+=cut
+
+sub emit
+{
+	my ($self, $aggregateid, %arguments) = @_;
+	my $database = delete $arguments{database};
+
+	return webhook_id(
+		$self->call(
+			'emit',
+			{
+				aggregatetype => 'test',
+				aggregateid => $aggregateid,
+				type => 'test.event',
+				payload => {},
+				%arguments
+			},
+			$database));
+}
+
+=head2 webhook_id($uuid)
+
+What receivers see of an event's id.
+
+=cut
+
+sub webhook_id
+{
+	my ($uuid) = @_;
+
+	return 'evt_' . ($uuid =~ s/-//gr);
+}
+
+=head2 emit_sql($aggregateid, $from, $to)
+
+SQL that emits events with the sequence numbers $from to $to, each in a
+transaction of its own. The aggregate is an SQL expression that may use i, the
+number. The receiver checks the sequence as it does that of an order, because the
+payload has it.
+
+=cut
+
+sub emit_sql
+{
+	my ($aggregateid, $from, $to) = @_;
+
+	return sprintf(q{
+		DO $$ BEGIN
+			FOR i IN %d..%d LOOP
+				PERFORM order_engine.emit('test', (%s)::text, 'test.event',
+					jsonb_build_object('sequence', i));
+				COMMIT;
+			END LOOP;
+		END $$}, $from, $to, $aggregateid);
+}
+
+=head2 $node->emit_many($aggregateid, $from, $to [, $database])
+
+Runs it.
+
+=cut
+
+sub emit_many
+{
+	my ($self, $aggregateid, $from, $to, $database) = @_;
+
+	$self->safe_psql($database // 'postgres', emit_sql($aggregateid, $from, $to));
+	return;
+}
+
+=head2 $node->emitted([$condition [, $database]])
+
+The webhook-ids of the events in the outbox, as a list; $condition is SQL.
+
+=cut
+
+sub emitted
+{
+	my ($self, $condition, $database) = @_;
+	my $ids = $self->safe_psql($database // 'postgres',
+		'SELECT id FROM order_engine.outbox WHERE ' . ($condition // 'true'));
+
+	return map { webhook_id($_) } split(/\n/, $ids);
+}
+
+=head2 $node->session([$database])
+
+A connection that stays open, see OrderEngine::Session.
+
+=cut
+
+sub session
+{
+	my ($self, $database) = @_;
+
+	return OrderEngine::Session->new($self, $database);
+}
+
+=head2 $node->value($query [, $database])
+
+The result of a query on one line.
+
+=cut
+
+sub value
+{
+	my ($self, $query, $database) = @_;
+
+	return $self->safe_psql($database // 'postgres', $query);
+}
+
+=head2 $node->wait_for_value($query, $expected [, $database])
+
+Waits until a query gives this result.
+
+=cut
+
+sub wait_for_value
+{
+	my ($self, $query, $expected, $database) = @_;
+	my $value;
+
+	eval {
+		poll_until(
+			$query,
+			sub {
+				$value = $self->value($query, $database);
+				return $value eq $expected;
+			});
+	} or croak "timed out waiting for $expected from $query, it gives $value";
+	return;
+}
+
+=head2 $node->configure(%settings)
+
+Sets settings in the configuration file and reloads it; returns when a new
+connection has them. (The worker takes them in at its next round.)
+
+=cut
+
+sub configure
+{
+	my ($self, %settings) = @_;
+
+	foreach my $name (sort keys %settings)
+	{
+		$self->safe_psql('postgres',
+			"ALTER SYSTEM SET $name = " . _literal($settings{$name}));
+	}
+	$self->reload;
+	foreach my $name (sort keys %settings)
+	{
+		$self->wait_for_value(
+			"SELECT setting = " . _literal($settings{$name})
+			  . " FROM pg_settings WHERE name = " . _literal($name), 't');
+	}
+	return;
 }
 
 =head2 $node->worker_pid([$database])

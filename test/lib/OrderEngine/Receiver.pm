@@ -251,6 +251,25 @@ sub wait_for
 	return $stats;
 }
 
+=head2 $receiver->wait_for_id($path, $id)
+
+Waits until an event with this webhook-id was received there; returns the first
+such request.
+
+=cut
+
+sub wait_for_id
+{
+	my ($self, $path, $id) = @_;
+
+	return poll_until(
+		"$id at $path",
+		sub {
+			my ($request) = grep { $_->{id} eq $id } $self->requests($path);
+			return $request;
+		});
+}
+
 =head2 $receiver->requests([$path])
 
 The requests of its log, oldest first, as hashes; see handleEvent() in
