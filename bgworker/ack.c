@@ -250,8 +250,9 @@ write_retry(OeEndpoint *endpoint, OeNote *n)
 		INT4OID, XID8OID, UUIDOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID
 	};
 	Datum		values[7] = {0};
-	char		nulls[7] = "       ";
+	char		nulls[7];
 
+	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int32GetDatum(endpoint->endpoint_id);
 	values[1] = FullTransactionIdGetDatum(FullTransactionIdFromU64(n->txid));
 	values[2] = UUIDPGetDatum(&n->id);
