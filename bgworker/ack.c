@@ -265,7 +265,11 @@ write_retry(OeEndpoint *endpoint, OeNote *n)
 	if (n->last_error != NULL)
 		values[6] = CStringGetTextDatum(n->last_error);
 
-	/* the endpoint may have been dropped meanwhile: then nothing is written */
+	/*
+	 * No lock on the endpoint: whoever alters or drops it must not hold up the
+	 * others.  What is written for one that is just being dropped is removed
+	 * when the worker hears of that.
+	 */
 	oe_worker_execute(&plan,
 					  "INSERT INTO order_engine.delivery_retry AS r (endpoint_id, txid, id,"
 					  " aggregatetype, aggregateid, aggregate_seq, attempts, first_attempt_at,"
@@ -273,7 +277,7 @@ write_retry(OeEndpoint *endpoint, OeNote *n)
 					  " SELECT e.endpoint_id, o.txid, o.id, o.aggregatetype, o.aggregateid,"
 					  " o.aggregate_seq, $4, $5, $6, $7"
 					  " FROM order_engine.endpoint e, order_engine.outbox o"
-					  " WHERE e.endpoint_id = $1 AND o.txid = $2 AND o.id = $3 FOR KEY SHARE OF e"
+					  " WHERE e.endpoint_id = $1 AND o.txid = $2 AND o.id = $3"
 					  " ON CONFLICT (endpoint_id, id) DO UPDATE SET attempts = excluded.attempts,"
 					  " first_attempt_at = excluded.first_attempt_at,"
 					  " next_attempt_at = excluded.next_attempt_at, last_error = excluded.last_error",
@@ -300,7 +304,7 @@ write_dead_letter(OeEndpoint *endpoint, OeNote *n)
 					  " o.aggregate_seq, o.type, o.payload, o.headers, o.created_at,"
 					  " pg_catalog.clock_timestamp(), $4, $5"
 					  " FROM order_engine.endpoint e, order_engine.outbox o"
-					  " WHERE e.endpoint_id = $1 AND o.txid = $2 AND o.id = $3 FOR KEY SHARE OF e"
+					  " WHERE e.endpoint_id = $1 AND o.txid = $2 AND o.id = $3"
 					  " ON CONFLICT (endpoint_id, id) DO NOTHING",
 					  5, types, values, NULL, SPI_OK_INSERT);
 	delete_retry(endpoint, n);
@@ -354,7 +358,7 @@ truncate_other_table(TimestampTz now)
 }
 
 bool
-oe_ack_pending(bool urgent)
+oe_ack_pending(void)
 {
 	dlist_iter	iter;
 
@@ -362,7 +366,7 @@ oe_ack_pending(bool urgent)
 	{
 		OeEndpoint *endpoint = dlist_container(OeEndpoint, node, iter.cur);
 
-		if (endpoint->configured && (endpoint->moved || (!urgent && endpoint->read_on)))
+		if (endpoint->configured && (endpoint->moved || endpoint->read_on))
 			return true;
 	}
 	return false;

@@ -132,6 +132,23 @@ load_secrets(void)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/* Rows that were written for an endpoint while it was being dropped. */
+static void
+remove_orphans(void)
+{
+	static SPIPlanPtr retry_plan = NULL;
+	static SPIPlanPtr dead_plan = NULL;
+
+	oe_worker_execute(&retry_plan,
+					  "DELETE FROM order_engine.delivery_retry r WHERE NOT EXISTS"
+					  " (SELECT FROM order_engine.endpoint e WHERE e.endpoint_id = r.endpoint_id)",
+					  0, NULL, NULL, NULL, SPI_OK_DELETE);
+	oe_worker_execute(&dead_plan,
+					  "DELETE FROM order_engine.dead_letter d WHERE NOT EXISTS"
+					  " (SELECT FROM order_engine.endpoint e WHERE e.endpoint_id = d.endpoint_id)",
+					  0, NULL, NULL, NULL, SPI_OK_DELETE);
+}
+
 void
 oe_config_load(void)
 {
@@ -183,12 +200,20 @@ oe_config_load(void)
 	}
 	SPI_freetuptable(table);
 	load_secrets();
+	remove_orphans();
 	oe_worker_commit();
 
 	dlist_foreach_modify(iter, &oe_endpoints)
 	{
 		OeEndpoint *endpoint = dlist_container(OeEndpoint, node, iter.cur);
 
+		if (endpoint->configured && endpoint->nsecrets == 0 && endpoint->active)
+		{
+			ereport(WARNING,
+					(errmsg("endpoint \"%s\" has no secret and gets nothing", endpoint->name),
+					 errhint("Secrets are not part of a dump: make one with order_engine.rotate_secret().")));
+			endpoint->active = false;
+		}
 		if (endpoint->configured)
 			continue;
 		endpoint->active = false;

@@ -73,6 +73,7 @@ typedef struct KnownEntry
 
 dlist_head	oe_endpoints = DLIST_STATIC_INIT(oe_endpoints);
 MemoryContext oe_notes_context = NULL;
+int			oe_unflushed = 0;
 
 static MemoryContext delivery_context = NULL;
 
@@ -134,6 +135,25 @@ oe_endpoint_new(int32 endpoint_id)
 	return endpoint;
 }
 
+/* A delivery's share in an event. */
+static void
+hold_event(OeDelivery *d, OeLogEvent *event)
+{
+	Assert(d->event == NULL);
+	d->event = oe_event_ref(event);
+	d->endpoint->body_bytes += event->bodylen;
+}
+
+static void
+drop_event(OeDelivery *d)
+{
+	if (d->event == NULL)
+		return;
+	d->endpoint->body_bytes -= d->event->bodylen;
+	oe_event_unref(d->event);
+	d->event = NULL;
+}
+
 void
 oe_endpoint_free(OeEndpoint *endpoint)
 {
@@ -144,7 +164,7 @@ oe_endpoint_free(OeEndpoint *endpoint)
 	{
 		OeDelivery *d = dlist_container(OeDelivery, all_node, iter.cur);
 
-		oe_event_unref(d->event);
+		drop_event(d);
 		oe_snapshot_unref(d->place.seen);
 		oe_snapshot_unref(d->place.upto);
 	}
@@ -159,9 +179,18 @@ oe_endpoint_free(OeEndpoint *endpoint)
 bool
 oe_endpoint_has_room(const OeEndpoint *endpoint)
 {
-	return endpoint->active &&
-		endpoint->window_size < OE_WINDOW &&
-		endpoint->exceptions < OE_MAX_EXCEPTIONS;
+	if (!endpoint->active)
+		return false;
+	if (endpoint->window_size < OE_WINDOW && endpoint->body_bytes < OE_WINDOW_BYTES &&
+		endpoint->retries < OE_MAX_RETRIES && endpoint->exceptions < OE_MAX_EXCEPTIONS)
+		return true;
+
+	/*
+	 * What is held back is let go by reading on and by nothing else.  So when
+	 * nothing moves any more the limits do not count; such events are kept
+	 * without their bodies.
+	 */
+	return endpoint->held_back > 0 && endpoint->in_flight == 0 && dlist_is_empty(unconstify(dlist_head *, &endpoint->ready));
 }
 
 /* ---------- notes for the flush ---------- */
@@ -184,6 +213,7 @@ note(OeDelivery *d, OeNoteKind kind)
 	d->endpoint->notes = lappend(d->endpoint->notes, n);
 	MemoryContextSwitchTo(old);
 	d->endpoint->moved = true;
+	oe_unflushed++;
 }
 
 static void
@@ -213,7 +243,7 @@ new_delivery(OeEndpoint *endpoint)
 static void
 free_delivery(OeDelivery *d)
 {
-	oe_event_unref(d->event);
+	drop_event(d);
 	oe_snapshot_unref(d->place.seen);
 	oe_snapshot_unref(d->place.upto);
 	if (d->last_error != NULL)
@@ -280,12 +310,14 @@ mark_done(OeDelivery *d)
 	d->state = OE_DELIVERY_DONE;
 	if (d->exception)
 		d->endpoint->exceptions--;
+	if (d->retry)
+		d->endpoint->retries--;
 	d->endpoint->moved = true;
+	oe_unflushed++;
 	if (d->in_window)
 	{
 		d->endpoint->window_done++;
-		oe_event_unref(d->event);
-		d->event = NULL;
+		drop_event(d);
 	}
 	else
 		free_delivery(d);
@@ -356,6 +388,26 @@ join_aggregate(OeDelivery *d, const char *key)
 	aggregate = entry->aggregate;
 	d->aggregate = aggregate;
 
+	/*
+	 * Without numbers, in the order of the log, but for one that says it comes
+	 * after a transaction that was read only now.
+	 */
+	if (d->aggregate_seq == 0)
+	{
+		dlist_iter	iter;
+
+		dlist_foreach(iter, &aggregate->deliveries)
+		{
+			OeDelivery *other = dlist_container(OeDelivery, aggregate_node, iter.cur);
+
+			if (other->held_back && other->after_txid == d->place.txid)
+			{
+				dlist_insert_before(&other->aggregate_node, &d->aggregate_node);
+				return aggregate;
+			}
+		}
+	}
+
 	/* before those with a higher number, as far as they have not begun */
 	if (d->aggregate_seq != 0 && !dlist_is_empty(&aggregate->deliveries))
 	{
@@ -402,6 +454,9 @@ oe_delivery_restore(OeEndpoint *endpoint, const char *aggregate, const OeNote *s
 		d->last_error = MemoryContextStrdup(endpoint->context, stored->last_error);
 	d->exception = true;
 	endpoint->exceptions++;
+	d->retry = stored->attempts > 0;
+	if (d->retry)
+		endpoint->retries++;
 
 	beyond_base = !oe_snapshot_sees(base->seen, d->place.txid) &&
 		(base->upto == NULL || !oe_snapshot_sees(base->upto, d->place.txid) ||
@@ -416,7 +471,7 @@ oe_delivery_restore(OeEndpoint *endpoint, const char *aggregate, const OeNote *s
 	}
 	if (after_txid > d->place.txid && !oe_snapshot_sees(base->seen, after_txid) &&
 		!(base->upto != NULL && oe_snapshot_sees(base->upto, after_txid) &&
-		  after_txid <= base->txid))
+		  after_txid < base->txid))
 	{
 		d->held_back = true;
 		endpoint->held_back++;
@@ -523,8 +578,6 @@ route_one(OeEndpoint *endpoint, OeLogEvent *event, const OePlace *pair, Timestam
 		d->aggregate_seq = event->aggregate_seq;
 		d->after_txid = event->after_txid;
 		d->place_holder = !wanted;
-		if (wanted)
-			d->event = oe_event_ref(event);
 		enter_window(d, pair, event);
 		if (late)
 		{
@@ -533,6 +586,12 @@ route_one(OeEndpoint *endpoint, OeLogEvent *event, const OePlace *pair, Timestam
 		}
 		if (endpoint->ordered)
 			aggregate = join_aggregate(d, event->aggregate);
+
+		/* behind what is held back it may take long: it is read again then */
+		if (wanted && (aggregate == NULL ||
+					   !dlist_head_element(OeDelivery, aggregate_node,
+										   &aggregate->deliveries)->held_back))
+			hold_event(d, event);
 		if (aggregate != NULL)
 			settle_aggregate(endpoint, aggregate, now);
 		else
@@ -623,7 +682,7 @@ oe_delivery_set_event(OeDelivery *d, OeLogEvent *event)
 	 */
 	if (event != NULL && wants(d->endpoint, event->type))
 	{
-		d->event = oe_event_ref(event);
+		hold_event(d, event);
 		return;
 	}
 	if (event == NULL)
@@ -676,9 +735,13 @@ oe_delivery_finished(OeDelivery *d, oe_outcome outcome, int64 retry_after, const
 	if (outcome == OE_OUTCOME_PAUSE)
 		next = Max(next, now + oe_pause_delay(retry_after));
 	d->next_attempt_at = next;
+	if (!d->retry)
+	{
+		d->retry = true;
+		endpoint->retries++;
+	}
 	make_exception(d);
-	oe_event_unref(d->event);
-	d->event = NULL;
+	drop_event(d);
 	make_ready(d, now);
 }
 
@@ -709,10 +772,7 @@ oe_delivery_advance(OeEndpoint *endpoint)
 				break;
 			make_exception(d);
 			if (d->state == OE_DELIVERY_WAITING)
-			{
-				oe_event_unref(d->event);
-				d->event = NULL;
-			}
+				drop_event(d);
 		}
 		leave_window(d);
 	}

@@ -12,11 +12,15 @@
 #include "reader.h"
 #include "sign.h"
 
-/* Events of an endpoint in memory; when reached, nothing more is read for it. */
+/*
+ * Limits of an endpoint; when one is reached, nothing more is read for it:
+ * events in the window, bytes of their bodies, events that failed, and those
+ * together with what is parked behind them.
+ */
 #define OE_WINDOW			1024
-
-/* Retries and events parked behind them; when reached, nothing more is read. */
-#define OE_MAX_EXCEPTIONS	1000
+#define OE_WINDOW_BYTES		(8 * 1024 * 1024)
+#define OE_MAX_RETRIES		1000
+#define OE_MAX_EXCEPTIONS	20000
 
 #define OE_MAX_SECRETS		4
 
@@ -40,6 +44,7 @@ typedef struct OeDelivery
 	OeLogEvent *event;			/* NULL: a sleeping exception; read again when due */
 	OeDeliveryState state;
 	bool		in_window;
+	bool		retry;			/* failed before */
 	bool		exception;		/* has, or is about to have, a row in delivery_retry */
 	bool		held_back;		/* its predecessor in the aggregate was not read yet */
 	bool		place_holder;	/* not for this endpoint; only keeps a place in the aggregate */
@@ -121,7 +126,9 @@ struct OeEndpoint
 	dlist_head	window;			/* read and not yet passed by base, in the order of the log */
 	int			window_size;
 	int			window_done;
+	size_t		body_bytes;		/* of the events that are in memory for it */
 	int			exceptions;
+	int			retries;		/* those of them that were attempted */
 	dlist_head	all;			/* every delivery that is not done or still in the window */
 	struct known_hash *known;	/* events beyond base that need no reading again; NULL: none */
 
@@ -142,6 +149,9 @@ struct OeEndpoint
 
 /* All endpoints, in the order of their ids. */
 extern dlist_head oe_endpoints;
+
+/* Results and notes since the last flush. */
+extern int	oe_unflushed;
 
 /* Notes of all endpoints; reset when they were written. */
 extern MemoryContext oe_notes_context;

@@ -146,13 +146,17 @@ start_attempt(OeHttp *http, OeDelivery *d, TimestampTz now, char *why, size_t wh
 }
 
 static bool
-send_one(OeHttp *http, OeEndpoint *endpoint, TimestampTz now)
+send_one(OeHttp *http, OeEndpoint *endpoint, int max_in_flight, TimestampTz now)
 {
 	OeDelivery *d;
 	char		why[256];
 
 	if (!endpoint->active || endpoint->in_flight >= endpoint->max_in_flight ||
 		dlist_is_empty(&endpoint->ready))
+		return false;
+
+	/* an endpoint gets at most half of what the others leave: one that hangs leaves some, too */
+	if (endpoint->in_flight > (max_in_flight - (oe_in_flight - endpoint->in_flight)) / 2)
 		return false;
 	d = dlist_head_element(OeDelivery, ready_node, &endpoint->ready);
 	if (d->event == NULL)
@@ -191,7 +195,7 @@ oe_dispatch_send(OeHttp *http, int max_in_flight, TimestampTz now)
 
 			if (oe_in_flight >= max_in_flight)
 				break;
-			if (send_one(http, endpoint, now))
+			if (send_one(http, endpoint, max_in_flight, now))
 			{
 				progress = true;
 				sent++;

@@ -46,7 +46,8 @@ typedef struct Exchange
 	struct Exchange *next;		/* in the pool, or among the finished */
 	void	   *owner;
 	CURLcode	code;
-	bool		blocked;		/* the address rules refused it */
+	bool		blocked;		/* the address rules refused every address that was tried */
+	bool		tried;			/* at least one address was allowed */
 	size_t		body_bytes;
 	size_t		header_bytes;
 	int64_t		retry_after;
@@ -145,9 +146,12 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	if (!oe_address_allowed(&address->addr, address->addrlen, &x->http->allow,
 							x->blocked_why, sizeof(x->blocked_why)))
 	{
-		x->blocked = true;
+		/* of several addresses another may do, and then its error counts */
+		x->blocked = !x->tried;
 		return CURL_SOCKET_BAD;
 	}
+	x->tried = true;
+	x->blocked = false;
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
@@ -289,6 +293,7 @@ start_exchange(OeHttp *http, Exchange *x, const OeHttpRequest *request, char *wh
 	x->owner = request->owner;
 	x->code = CURLE_OK;
 	x->blocked = false;
+	x->tried = false;
 	x->body_bytes = 0;
 	x->header_bytes = 0;
 	x->retry_after = OE_RETRY_AFTER_NONE;

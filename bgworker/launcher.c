@@ -55,6 +55,7 @@ typedef struct Supervised
 	TimestampTz not_before;
 	int			pause_ms;
 	bool		idle;			/* ended because there was nothing to do */
+	bool		woken;			/* there may be something to do since it was started */
 } Supervised;
 
 PGDLLEXPORT void oe_launcher_main(Datum arg);
@@ -138,12 +139,32 @@ find_supervised(Oid dboid)
 	return s;
 }
 
+/* Slots of databases that were dropped can be used again. */
+static void
+release_slots_but(List *databases)
+{
+	for (int i = 0; i < OE_MAX_DATABASES; i++)
+	{
+		OeWorkerSlot *slot = &oe_shared->slots[i];
+
+		if (OidIsValid(slot->dboid) && slot->procno == OE_NO_PROC &&
+			supervised[i].handle == NULL && !list_member_oid(databases, slot->dboid))
+		{
+			SpinLockAcquire(&oe_shared->lock);
+			slot->dboid = InvalidOid;
+			SpinLockRelease(&oe_shared->lock);
+			memset(&supervised[i], 0, sizeof(Supervised));
+		}
+	}
+}
+
 /* The databases of the list that exist and take connections. */
 static List *
 listed_databases(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	List	   *result = NIL;
+	List	   *all = NIL;
 	Relation	rel;
 	TableScanDesc scan;
 	HeapTuple	tuple;
@@ -156,6 +177,7 @@ listed_databases(void)
 	{
 		Form_pg_database db = (Form_pg_database) GETSTRUCT(tuple);
 
+		all = lappend_oid(all, db->oid);
 		if (db->datallowconn && !db->datistemplate &&
 			oe_database_is_listed(NameStr(db->datname)))
 		{
@@ -167,6 +189,7 @@ listed_databases(void)
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
+	release_slots_but(all);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 	return result;
@@ -187,7 +210,7 @@ check_worker(Supervised *s, TimestampTz now)
 	if (s->idle)
 	{
 		s->pause_ms = 0;
-		s->not_before = TimestampTzPlusMilliseconds(now, RECHECK_MS);
+		s->not_before = s->woken ? now : TimestampTzPlusMilliseconds(now, RECHECK_MS);
 		return;
 	}
 	if (TimestampDifferenceExceeds(s->started_at, now, HEALTHY_UPTIME_MS))
@@ -206,6 +229,7 @@ start_worker(Supervised *s, TimestampTz now)
 	strlcpy(worker.bgw_extra, OE_BY_LAUNCHER, sizeof(worker.bgw_extra));
 	s->slot->end = OE_END_UNKNOWN;
 	s->idle = false;
+	s->woken = false;
 	s->started_at = now;
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	if (!RegisterDynamicBackgroundWorker(&worker, &s->handle))
@@ -243,6 +267,7 @@ supervise(bool woken)
 
 		if (s == NULL)
 			continue;
+		s->woken = s->woken || woken;
 		check_worker(s, now);
 		if (s->handle != NULL)
 			continue;

@@ -57,6 +57,7 @@ enum
 };
 
 static MemoryContext reader_context = NULL;
+static MemoryContext row_context = NULL;	/* reset after each row */
 static OeSnapshot *durable = NULL;	/* what it sees is on disk */
 
 void
@@ -64,6 +65,8 @@ oe_reader_init(void)
 {
 	reader_context = AllocSetContextCreate(TopMemoryContext, "order_engine reader",
 										   ALLOCSET_DEFAULT_SIZES);
+	row_context = AllocSetContextCreate(TopMemoryContext, "order_engine row",
+										ALLOCSET_DEFAULT_SIZES);
 }
 
 /* ---------- snapshots and places ---------- */
@@ -364,7 +367,11 @@ fetch_rows(SPIPlanPtr plan, Datum *values, OePlace *place, int max_rows, size_t 
 		at_end = SPI_processed < (uint64) want;
 		for (uint64 i = 0; i < SPI_processed; i++)
 		{
+			MemoryContext old = MemoryContextSwitchTo(row_context);
 			OeLogEvent *event = make_event(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(row_context);
 
 			events[(*nevents)++] = event;
 			*bytes += event->bodylen;

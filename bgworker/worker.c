@@ -71,8 +71,9 @@ static TimestampTz next_poll = 0;
 static bool look = true;		/* there may be new events */
 static OeSnapshot *newest = NULL;	/* the last that was taken */
 static bool prepared_work = true;
-static int	unflushed = 0;
-static TimestampTz unflushed_since = 0;
+static TimestampTz unflushed_since = 0; /* 0: nothing to flush was seen yet */
+static TimestampTz next_lazy_flush = 0;
+static TimestampTz next_sync = 0;
 
 /*
  * Inside a transaction a SIGTERM must also break a wait for a lock, so there it
@@ -91,6 +92,18 @@ on_sigterm(SIGNAL_ARGS)
 	}
 	SetLatch(MyLatch);
 	errno = save_errno;
+}
+
+/*
+ * The lock of become_the_only_one() belongs to the session.  At exit the server
+ * releases such locks only when it aborts a transaction, and would leave this
+ * one to whoever gets our PGPROC next.
+ */
+static void
+on_exit_release_lock(int code, Datum arg)
+{
+	AbortOutOfAnyTransaction();
+	LockReleaseAll(DEFAULT_LOCKMETHOD, true);
 }
 
 static void
@@ -196,6 +209,38 @@ become_the_only_one(void)
 	}
 }
 
+/*
+ * A copy of a database knows endpoints, too.  It sends nothing until somebody
+ * says that it shall.
+ */
+static void
+check_identity(void)
+{
+	static SPIPlanPtr plan = NULL;
+	bool		own;
+
+	oe_worker_begin("checking the identity of the database");
+	oe_worker_execute(&plan,
+					  "SELECT pg_catalog.count(*) = 1 AND pg_catalog.bool_and("
+					  "  i.system_identifier = s.system_identifier::pg_catalog.text"
+					  "  AND i.database_oid = d.oid)"
+					  " FROM order_engine.identity i, pg_catalog.pg_control_system() s,"
+					  "  pg_catalog.pg_database d"
+					  " WHERE d.datname = pg_catalog.current_database()",
+					  0, NULL, NULL, NULL, SPI_OK_SELECT);
+	own = strcmp(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), "t") == 0;
+	SPI_freetuptable(SPI_tuptable);
+	oe_worker_commit();
+	if (own)
+		return;
+	ereport(LOG,
+			(errmsg("order_engine sends nothing from database %u, which is a copy", MyDatabaseId),
+			 errhint("Call order_engine.adopt_database() there if it shall send.")));
+	if (slot != NULL)
+		slot->end = OE_END_NOT_OWNER;
+	proc_exit(0);
+}
+
 static void
 announce(void)
 {
@@ -297,7 +342,6 @@ static void
 read_log(TimestampTz now)
 {
 	bool		take_snapshot = look || newest == NULL;
-	bool		poll = now >= next_poll;
 	dlist_iter	iter;
 
 	/* cleared first: a commit that comes later sets it again */
@@ -327,8 +371,11 @@ read_log(TimestampTz now)
 		oe_snapshot_unref(newest);
 		newest = oe_snapshot_current();
 	}
-	if (poll)
+	if (now >= next_sync)
+	{
 		oe_reader_sync();
+		next_sync = TimestampTzPlusMilliseconds(now, oe_poll_interval);
+	}
 	if (prepared_work && !prepared_transactions_exist())
 	{
 		/* the last of them may have ended after the snapshot: look once more */
@@ -354,8 +401,8 @@ read_log(TimestampTz now)
 											oe_poll_interval);
 }
 
-/* Reads again the events of retries that are due. */
-static void
+/* Reads again the events of retries that are due; returns whether there may be more. */
+static bool
 refetch_events(void)
 {
 	OeDelivery *due[REFETCH_ROWS];
@@ -363,7 +410,7 @@ refetch_events(void)
 	int			n = oe_delivery_without_event(due, REFETCH_ROWS);
 
 	if (n == 0)
-		return;
+		return false;
 	oe_worker_begin("reading events for another attempt");
 	for (int i = 0; i < n; i++)
 		events[i] = oe_reader_fetch(due[i]->place.txid, &due[i]->place.id);
@@ -373,31 +420,32 @@ refetch_events(void)
 		oe_delivery_set_event(due[i], events[i]);
 		oe_event_unref(events[i]);
 	}
+	return n == REFETCH_ROWS;
 }
 
 /* ---------- the loop ---------- */
 
 static void
-count_unflushed(int n, TimestampTz now)
-{
-	if (n > 0 && unflushed == 0)
-		unflushed_since = now;
-	unflushed += n;
-}
-
-static void
 flush_if_due(TimestampTz now)
 {
-	bool		due = unflushed >= FLUSH_RESULTS ||
-		(unflushed > 0 && now >= TimestampTzPlusMilliseconds(unflushed_since, FLUSH_AFTER_MS));
+	bool		due;
 
-	/* mere progress of the reader is written with the next look, if at all */
-	if (!due && now >= next_poll)
-		due = oe_ack_pending(false);
+	if (oe_unflushed > 0 && unflushed_since == 0)
+		unflushed_since = now;
+	due = oe_unflushed >= FLUSH_RESULTS ||
+		(oe_unflushed > 0 && now >= TimestampTzPlusMilliseconds(unflushed_since, FLUSH_AFTER_MS));
+
+	/* mere progress of the reader is no hurry */
+	if (now >= next_lazy_flush)
+	{
+		next_lazy_flush = TimestampTzPlusMilliseconds(now, oe_poll_interval);
+		due = due || oe_ack_pending();
+	}
 	if (!due)
 		return;
 	oe_ack_flush();
-	unflushed = 0;
+	oe_unflushed = 0;
+	unflushed_since = 0;
 }
 
 /* The earlier of two time-outs in ms, where -1 is never. */
@@ -422,7 +470,7 @@ one_round(void)
 	TimestampTz next_retry;
 	long		timeout;
 	WaitEvent	event;
-	int			results;
+	bool		more_to_fetch;
 
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
@@ -435,12 +483,12 @@ one_round(void)
 
 	oe_http_drive(http);
 	now = GetCurrentTimestamp();
-	results = oe_dispatch_results(http, now);
-	count_unflushed(results, now);
-
+	(void) oe_dispatch_results(http, now);
 	flush_if_due(now);
 
-	if ((slot != NULL && pg_atomic_read_u32(&slot->pending) != 0) || now >= next_poll)
+	if (now >= next_poll ||
+		(slot != NULL && (pg_atomic_read_u32(&slot->pending) != 0 ||
+						  pg_atomic_read_u32(&slot->prepared) != 0)))
 		look = true;
 
 	/* also when nobody can read: a transaction takes in changes of endpoints */
@@ -448,7 +496,7 @@ one_round(void)
 		read_log(now);
 
 	next_retry = oe_delivery_wake(now);
-	refetch_events();
+	more_to_fetch = refetch_events();
 	(void) oe_dispatch_send(http, oe_max_in_flight, now);
 	if (slot != NULL)
 		pg_atomic_write_u32(&slot->in_flight, oe_in_flight);
@@ -457,10 +505,10 @@ one_round(void)
 	timeout = earlier(oe_http_timeout(http), ms_until(now, next_poll));
 	if (next_retry != 0)
 		timeout = earlier(timeout, ms_until(now, next_retry));
-	if (unflushed > 0)
-		timeout = earlier(timeout, ms_until(now, TimestampTzPlusMilliseconds(unflushed_since,
-																			 FLUSH_AFTER_MS)));
-	if (oe_config_changed || look || something_to_read())
+	if (oe_unflushed > 0)
+		timeout = earlier(timeout, unflushed_since == 0 ? FLUSH_AFTER_MS :
+						  ms_until(now, TimestampTzPlusMilliseconds(unflushed_since, FLUSH_AFTER_MS)));
+	if (oe_config_changed || look || more_to_fetch || something_to_read())
 		timeout = 0;
 
 	if (WaitEventSetWait(wait_set, timeout, &event, 1, oe_compat_wait_event("OrderEngineWorker")) > 0 &&
@@ -481,8 +529,10 @@ oe_worker_main(Datum arg)
 	pqsignal(SIGTERM, on_sigterm);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
+	before_shmem_exit(on_exit_release_lock, (Datum) 0);
 	pin_settings();
 	become_the_only_one();
+	check_identity();
 
 	oe_reader_init();
 	oe_delivery_init();
@@ -514,7 +564,7 @@ oe_worker_main(Datum arg)
 	}
 
 	/* what was delivered shall not be delivered again */
-	if (oe_ack_pending(true))
+	if (oe_unflushed > 0)
 		oe_ack_flush();
 	proc_exit(0);
 }

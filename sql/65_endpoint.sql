@@ -53,7 +53,8 @@ COMMENT ON COLUMN order_engine.endpoint_secret.endpoint_id IS 'The endpoint.';
 COMMENT ON COLUMN order_engine.endpoint_secret.created_at IS 'When the secret was made.';
 COMMENT ON COLUMN order_engine.endpoint_secret.expires_at IS 'Until when it signs beside its successor; null for the current one.';
 COMMENT ON COLUMN order_engine.endpoint_secret.secret IS 'The key bytes.';
-SELECT pg_catalog.pg_extension_config_dump('order_engine.endpoint_secret', '');
+-- never in a dump: after a restore the secrets are made anew with rotate_secret()
+SELECT pg_catalog.pg_extension_config_dump('order_engine.endpoint_secret', 'WHERE false');
 
 /*
  * How far each endpoint is.  Records are only ever appended, the one with the
@@ -93,7 +94,7 @@ COMMENT ON COLUMN order_engine.position_1.recorded_at IS 'When the record was wr
 SELECT pg_catalog.pg_extension_config_dump('order_engine.position_1', '');
 
 CREATE TABLE order_engine.delivery_retry (
-	endpoint_id		integer		NOT NULL REFERENCES order_engine.endpoint ON DELETE CASCADE,
+	endpoint_id		integer		NOT NULL,
 	attempts		integer		NOT NULL,
 	txid			xid8		NOT NULL,
 	aggregate_seq	bigint,
@@ -120,7 +121,7 @@ COMMENT ON COLUMN order_engine.delivery_retry.last_error IS 'What went wrong las
 SELECT pg_catalog.pg_extension_config_dump('order_engine.delivery_retry', '');
 
 CREATE TABLE order_engine.dead_letter (
-	endpoint_id		integer		NOT NULL REFERENCES order_engine.endpoint ON DELETE CASCADE,
+	endpoint_id		integer		NOT NULL,
 	attempts		integer		NOT NULL,
 	aggregate_seq	bigint,
 	created_at		timestamptz	NOT NULL,

@@ -201,7 +201,7 @@ DECLARE
 	id integer := order_engine.endpoint_id(name);
 	e order_engine.endpoint;
 BEGIN
-	SELECT * INTO e FROM order_engine.endpoint WHERE endpoint_id = id FOR UPDATE;
+	SELECT * INTO e FROM order_engine.endpoint WHERE endpoint_id = id FOR NO KEY UPDATE;
 	e.url := coalesce(url, e.url);
 	e.event_types := coalesce(event_types, e.event_types);
 	e.ordering := coalesce(ordering, e.ordering);
@@ -254,8 +254,13 @@ COMMENT ON FUNCTION order_engine.resume_endpoint(text) IS
 CREATE FUNCTION order_engine.drop_endpoint(name text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	id integer := order_engine.endpoint_id(name);
 BEGIN
-	DELETE FROM order_engine.endpoint WHERE endpoint_id = order_engine.endpoint_id(drop_endpoint.name);
+	-- the worker removes what it writes for the endpoint from now on
+	DELETE FROM order_engine.endpoint WHERE endpoint_id = id;
+	DELETE FROM order_engine.delivery_retry WHERE endpoint_id = id;
+	DELETE FROM order_engine.dead_letter WHERE endpoint_id = id;
 	RETURN drop_endpoint.name;
 END
 $$;
@@ -272,7 +277,7 @@ BEGIN
 	IF overlap IS NULL OR overlap < interval '0' THEN
 		RAISE EXCEPTION 'overlap must not be negative' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	PERFORM 1 FROM order_engine.endpoint WHERE endpoint_id = id FOR UPDATE;
+	PERFORM 1 FROM order_engine.endpoint WHERE endpoint_id = id FOR NO KEY UPDATE;
 	DELETE FROM order_engine.endpoint_secret
 	WHERE endpoint_id = id AND expires_at <= clock_timestamp();
 	IF (SELECT count(*) FROM order_engine.endpoint_secret WHERE endpoint_id = id) >= 4 THEN
@@ -299,3 +304,36 @@ CREATE FUNCTION order_engine.wake_launcher() RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'oe_wake_launcher';
 COMMENT ON FUNCTION order_engine.wake_launcher() IS
 'Internal: has the launcher look for databases to serve when this transaction has committed.';
+
+CREATE FUNCTION order_engine.adopt_database() RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	own xid8 := pg_current_xact_id();
+	own_system text := (SELECT system_identifier::text FROM pg_control_system());
+	own_oid oid := (SELECT oid FROM pg_database WHERE datname = current_database());
+BEGIN
+	LOCK TABLE order_engine.identity IN ACCESS EXCLUSIVE MODE;
+	IF (SELECT count(*) = 1 AND bool_and(system_identifier = own_system AND database_oid = own_oid)
+		FROM order_engine.identity) THEN
+		RETURN false;
+	END IF;
+
+	-- positions speak of transaction ids; those of another server mean nothing here
+	IF EXISTS (SELECT FROM order_engine.outbox WHERE txid >= own)
+		OR EXISTS (SELECT FROM order_engine.endpoint WHERE pg_snapshot_xmax(start_snapshot) > own)
+		OR EXISTS (SELECT FROM order_engine.position_0 WHERE pg_snapshot_xmax(coalesce(upto, seen)) > own)
+		OR EXISTS (SELECT FROM order_engine.position_1 WHERE pg_snapshot_xmax(coalesce(upto, seen)) > own) THEN
+		RAISE EXCEPTION 'a dump of a server with higher transaction ids cannot be adopted by this version' USING
+			ERRCODE = 'feature_not_supported',
+			HINT = 'Drop the endpoints, truncate the outbox and the positions, and create the endpoints anew; undelivered events of the dump are not sent then.';
+	END IF;
+
+	DELETE FROM order_engine.identity;
+	INSERT INTO order_engine.identity (system_identifier, database_oid) VALUES (own_system, own_oid);
+	PERFORM order_engine.wake_launcher();
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION order_engine.adopt_database() IS
+'Makes a copy of a database (template copy, upgraded or restored server) the owner of its events, so that its worker runs: what was not delivered is sent, what was acknowledged is not. Returns whether that was needed. Error: 0A000 for a dump whose transaction ids are higher than this server''s.';

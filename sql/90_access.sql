@@ -34,6 +34,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('app', 'function', 'was_replayed'),
 	-- operators
 	('operator', 'function', 'adjust_stock'),
+	('operator', 'function', 'adopt_database'),
 	('operator', 'function', 'alter_endpoint'),
 	('operator', 'function', 'attach_machine'),
 	('operator', 'function', 'create_endpoint'),

@@ -21,6 +21,7 @@
 #include "catalog/namespace.h"
 #include "context.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "outbox.h"
 #include "policy_match.h"
@@ -111,17 +112,42 @@ lock_current_leaf(int16 *leaf)
 	}
 }
 
+/*
+ * Bodies are sent in UTF-8.  What has no form in it is refused here, where the
+ * writer can be told, and not in the worker.
+ */
+static void
+check_encoding(const OeEvent *event)
+{
+	char	   *payload;
+	char	   *utf8;
+
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return;
+	payload = psprintf("%s %s %s %s", event->aggregatetype, event->aggregateid, event->type,
+					   JsonbToCString(NULL, &event->payload->root, VARSIZE(event->payload)));
+	utf8 = pg_server_to_any(payload, strlen(payload), PG_UTF8);
+	if (utf8 != payload)
+		pfree(utf8);
+	pfree(payload);
+}
+
 void
 oe_outbox_append(const OeEvent *event, pg_uuid_t *id)
 {
 	static oe_uuid7_state uuid_state;
 	Datum		values[NUM_COLS] = {0};
 	bool		nulls[NUM_COLS] = {false};
-	FullTransactionId txid = GetTopFullTransactionId();
+	FullTransactionId txid;
 	pg_uuid_t	uuid;
 	Jsonb	   *headers = oe_context_headers(event->headers);
 	int16		leaf;
 	Oid			relid;
+
+	PreventCommandIfReadOnly("an event");
+	PreventCommandDuringRecovery("an event");
+	check_encoding(event);
+	txid = GetTopFullTransactionId();
 
 	if (!oe_uuid7_next(&uuid_state, event->created_at + UNIX_EPOCH_USEC,
 					   pg_strong_random, uuid.data))
