@@ -18,6 +18,7 @@
 #include "compat.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
+#include "storage/lmgr.h"
 #include "utils/rel.h"
 
 struct OeAppender
@@ -29,8 +30,8 @@ struct OeAppender
 	bool		checked;
 };
 
-OeAppender *
-oe_append_begin(Oid relid, bool checked)
+static OeAppender *
+begin(Oid relid, bool checked, bool speculative)
 {
 	OeAppender *appender = palloc0(sizeof(OeAppender));
 	MemoryContext oldcontext;
@@ -42,15 +43,22 @@ oe_append_begin(Oid relid, bool checked)
 	oldcontext = MemoryContextSwitchTo(appender->estate->es_query_cxt);
 	appender->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(appender->rri, appender->rel, 0, NULL, 0);
-	ExecOpenIndices(appender->rri, false);
+	ExecOpenIndices(appender->rri, speculative);
 	appender->slot = table_slot_create(appender->rel, &appender->estate->es_tupleTable);
 	MemoryContextSwitchTo(oldcontext);
 
 	return appender;
 }
 
-void
-oe_append_row(OeAppender *appender, Datum *values, bool *nulls)
+OeAppender *
+oe_append_begin(Oid relid, bool checked)
+{
+	return begin(relid, checked, false);
+}
+
+/* Puts the row into the slot. */
+static void
+store(OeAppender *appender, Datum *values, bool *nulls)
 {
 	TupleTableSlot *slot = appender->slot;
 	TupleDesc	desc = RelationGetDescr(appender->rel);
@@ -73,7 +81,14 @@ oe_append_row(OeAppender *appender, Datum *values, bool *nulls)
 
 	if (appender->checked && desc->constr != NULL)
 		ExecConstraints(appender->rri, slot, appender->estate);
+}
 
+void
+oe_append_row(OeAppender *appender, Datum *values, bool *nulls)
+{
+	TupleTableSlot *slot = appender->slot;
+
+	store(appender, values, nulls);
 	table_tuple_insert(appender->rel, slot, GetCurrentCommandId(true), 0, NULL);
 	if (appender->rri->ri_NumIndices > 0)
 		list_free(oe_compat_insert_index_tuples(appender->rri, slot, appender->estate));
@@ -97,4 +112,30 @@ oe_append(Oid relid, bool checked, Datum *values, bool *nulls)
 
 	oe_append_row(appender, values, nulls);
 	oe_append_end(appender);
+}
+
+/*
+ * As nodeModifyTable.c does it for ON CONFLICT DO NOTHING: while the row is
+ * speculative it can be taken back without an abort of the transaction.
+ */
+bool
+oe_append_unless_exists(Oid relid, Datum *values, bool *nulls)
+{
+	OeAppender *appender = begin(relid, false, true);
+	TransactionId xid = GetCurrentTransactionId();
+	bool		conflict = false;
+	uint32		token;
+
+	store(appender, values, nulls);
+
+	token = SpeculativeInsertionLockAcquire(xid);
+	table_tuple_insert_speculative(appender->rel, appender->slot, GetCurrentCommandId(true),
+								   0, NULL, token);
+	oe_compat_insert_index_tuples_speculative(appender->rri, appender->slot, appender->estate,
+											  &conflict);
+	table_tuple_complete_speculative(appender->rel, appender->slot, token, !conflict);
+	SpeculativeInsertionLockRelease(xid);
+
+	oe_append_end(appender);
+	return !conflict;
 }

@@ -10,6 +10,17 @@
 typedef struct OeAppender OeAppender;
 
 /*
+ * For rows whose constraints the code has checked already: to check each again
+ * would parse it anew for every statement.  An assert build does, and so proves
+ * that the code is no laxer than the table.
+ */
+#ifdef USE_ASSERT_CHECKING
+#define OE_CHECKED	true
+#else
+#define OE_CHECKED	false
+#endif
+
+/*
  * Opens a table (RowExclusiveLock, kept to the end of the transaction) and its
  * indexes.  With "checked" each row passes the table's CHECK constraints.  NOT
  * NULL is always checked; triggers never fire and grants are not consulted: it
@@ -29,5 +40,12 @@ extern void oe_append_end(OeAppender *appender);
 
 /* The three calls in one, for a single row. */
 extern void oe_append(Oid relid, bool checked, Datum *values, bool *nulls);
+
+/*
+ * Inserts one row unless another one has a key of it, committed or not; returns
+ * whether it did.  Never waits for another transaction.  CHECK constraints are
+ * not consulted.
+ */
+extern bool oe_append_unless_exists(Oid relid, Datum *values, bool *nulls);
 
 #endif							/* OE_APPEND_H */

@@ -6,8 +6,11 @@
 #ifndef OE_COMPAT_H
 #define OE_COMPAT_H
 
+#include "access/genam.h"
+#include "access/tableam.h"
 #include "executor/executor.h"
 #include "storage/proc.h"
+#include "utils/relcache.h"
 
 #if PG_VERSION_NUM < 150000
 #error "order_engine needs PostgreSQL 15 or later"
@@ -23,6 +26,67 @@ oe_compat_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot, EState *
 	return ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL);
 #endif
 }
+
+/* as ExecInsertIndexTuples for a speculatively inserted row; *conflict tells that another row has the key */
+static inline void
+oe_compat_insert_index_tuples_speculative(ResultRelInfo *rri, TupleTableSlot *slot, EState *estate,
+										  bool *conflict)
+{
+#if PG_VERSION_NUM >= 160000
+	list_free(ExecInsertIndexTuples(rri, slot, estate, false, true, conflict, NIL, false));
+#else
+	list_free(ExecInsertIndexTuples(rri, slot, estate, false, true, conflict, NIL));
+#endif
+}
+
+/* Updates a locked row and its indexes.  16 tells summarizing indexes apart */
+static inline void
+oe_compat_update_row(ResultRelInfo *rri, ItemPointer tid, TupleTableSlot *slot, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes update_indexes;
+
+	simple_table_tuple_update(rri->ri_RelationDesc, tid, slot, InvalidSnapshot, &update_indexes);
+	if (rri->ri_NumIndices > 0 && update_indexes != TU_None)
+		list_free(ExecInsertIndexTuples(rri, slot, estate, true, false, NULL, NIL,
+										update_indexes == TU_Summarizing));
+#else
+	bool		update_indexes;
+
+	simple_table_tuple_update(rri->ri_RelationDesc, tid, slot, InvalidSnapshot, &update_indexes);
+	if (rri->ri_NumIndices > 0 && update_indexes)
+		list_free(ExecInsertIndexTuples(rri, slot, estate, true, false, NULL, NIL));
+#endif
+}
+
+/* 18 added instrumentation */
+static inline IndexScanDesc
+oe_compat_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(rel, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* 18 may return a deferrable key unless told not to */
+static inline Oid
+oe_compat_primary_key(Relation rel)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(rel, false);
+#else
+	return RelationGetPrimaryKeyIndex(rel);
+#endif
+}
+
+/* 17 moved the local transaction id */
+#if PG_VERSION_NUM >= 170000
+#define oe_compat_my_lxid()	(MyProc->vxid.lxid)
+#else
+#define oe_compat_my_lxid()	(MyProc->lxid)
+#endif
 
 /* 17 replaced pgprocno by a macro over the process array */
 #if PG_VERSION_NUM >= 170000
