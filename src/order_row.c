@@ -1,0 +1,38 @@
+/*
+ * order_row.c
+ *	  What the code reads of a row of order_engine.orders.
+ */
+#include "postgres.h"
+
+#include "order_row.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+void
+oe_order_from_row(OeOrder *order, const Datum *values, const bool *nulls)
+{
+#define VALUE(column) (values[Anum_orders_##column - 1])
+#define TEXT(column) TextDatumGetCString(VALUE(column))
+
+	order->order_id = DatumGetInt64(VALUE(order_id));
+	order->version = DatumGetInt64(VALUE(version));
+	order->last_txid = DatumGetFullTransactionId(VALUE(last_txid));
+	order->machine_id = DatumGetInt32(VALUE(machine_id));
+	order->on_hold = DatumGetBool(VALUE(on_hold));
+	order->expires_at = nulls[Anum_orders_expires_at - 1] ?
+		DT_NOEND : DatumGetTimestampTz(VALUE(expires_at));
+	order->state = TEXT(state);
+	order->terms = TEXT(terms);
+	order->order_number = TEXT(order_number);
+	order->channel = TEXT(channel);
+	order->customer_id = TEXT(customer_id);
+	order->currency = TEXT(currency);
+	order->total = DatumGetNumeric(VALUE(total));
+	order->authorized_total = DatumGetNumeric(VALUE(authorized_total));
+	order->captured_total = DatumGetNumeric(VALUE(captured_total));
+	order->refunded_total = DatumGetNumeric(VALUE(refunded_total));
+
+#undef TEXT
+#undef VALUE
+}

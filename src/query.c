@@ -1,0 +1,65 @@
+/*
+ * query.c
+ *	  The extension's own queries: prepared once, kept, checked.
+ *
+ * A kept plan lives as long as the backend.  The server's plan cache plans it
+ * again when a table it uses changes; after DROP EXTENSION each use fails with
+ * undefined_table, and after the next CREATE EXTENSION it works again.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "miscadmin.h"
+#include "query.h"
+#include "utils/guc.h"
+
+#define SAFE_SEARCH_PATH "pg_catalog, pg_temp"
+
+uint64
+oe_query_run(OeQuery *query, Datum *values, const char *nulls, bool read_only, int expected)
+{
+	int			result;
+
+	if (query->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(query->sql, query->nargs, query->types);
+
+		if (plan == NULL)
+			elog(ERROR, "SPI_prepare returned %s for \"%s\"",
+				 SPI_result_code_string(SPI_result), query->sql);
+		if (SPI_keepplan(plan) != 0)
+			elog(ERROR, "SPI_keepplan failed for \"%s\"", query->sql);
+		query->plan = plan;
+	}
+
+	result = SPI_execute_plan(query->plan, values, nulls, read_only, 0);
+	if (result != expected)
+		elog(ERROR, "SPI_execute_plan returned %s for \"%s\"",
+			 SPI_result_code_string(result), query->sql);
+	return SPI_processed;
+}
+
+void
+oe_owner_begin(OeOwner *saved, Oid owner)
+{
+	GetUserIdAndSecContext(&saved->userid, &saved->sec_context);
+	SetUserIdAndSecContext(owner, saved->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+
+	/* below a verb it is set already, and setting it is not free */
+	saved->guc_level = 0;
+	if (strcmp(namespace_search_path, SAFE_SEARCH_PATH) != 0)
+	{
+		saved->guc_level = NewGUCNestLevel();
+		(void) set_config_option("search_path", SAFE_SEARCH_PATH, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	}
+}
+
+void
+oe_owner_end(const OeOwner *saved)
+{
+	if (saved->guc_level != 0)
+		AtEOXact_GUC(true, saved->guc_level);
+	SetUserIdAndSecContext(saved->userid, saved->sec_context);
+}
