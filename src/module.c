@@ -9,6 +9,7 @@
 
 #include "fmgr.h"
 #include "launcher.h"
+#include "machine.h"
 #include "miscadmin.h"
 #include "relations.h"
 #include "settings.h"
@@ -24,6 +25,7 @@ _PG_init(void)
 {
 	oe_settings_init();
 	oe_relations_init();
+	oe_machine_init();
 	oe_wakeup_init();
 
 	if (process_shared_preload_libraries_in_progress)

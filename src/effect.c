@@ -1,0 +1,149 @@
+/*
+ * effect.c
+ *	  Built-in effects: what a transition of an order does besides changing its state.
+ *
+ * As guards, effects hang on transitions by name and know nothing of states.
+ * All of them happen in the transaction of the transition, or none does.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "effect.h"
+#include "order_row.h"
+#include "query.h"
+#include "stock.h"
+#include "utils/builtins.h"
+
+static const struct
+{
+	const char *name;
+	uint32		bit;
+}			effects_table[] =
+{
+	{"keep_reservation", OE_EFFECT_KEEP_RESERVATION},
+	{"release_stock", OE_EFFECT_RELEASE_STOCK},
+	{"expire_stock", OE_EFFECT_EXPIRE_STOCK},
+	{"cancel_lines", OE_EFFECT_CANCEL_LINES},
+	{"ship_all", OE_EFFECT_SHIP_ALL},
+	{"deliver_all", OE_EFFECT_DELIVER_ALL},
+	{"mark_paid", OE_EFFECT_MARK_PAID},
+	{"mark_refunded", OE_EFFECT_MARK_REFUNDED},
+};
+
+static const struct
+{
+	const char *name;
+	int			attnum;
+}			milestones_table[] =
+{
+	{"placed_at", Anum_orders_placed_at},
+	{"confirmed_at", Anum_orders_confirmed_at},
+	{"first_shipped_at", Anum_orders_first_shipped_at},
+	{"delivered_at", Anum_orders_delivered_at},
+	{"completed_at", Anum_orders_completed_at},
+	{"cancelled_at", Anum_orders_cancelled_at},
+};
+
+uint32
+oe_effect_by_name(const char *name)
+{
+	for (int i = 0; i < lengthof(effects_table); i++)
+	{
+		if (strcmp(effects_table[i].name, name) == 0)
+			return effects_table[i].bit;
+	}
+	return 0;
+}
+
+int
+oe_milestone_column(const char *name)
+{
+	for (int i = 0; i < lengthof(milestones_table); i++)
+	{
+		if (strcmp(milestones_table[i].name, name) == 0)
+			return milestones_table[i].attnum;
+	}
+	return 0;
+}
+
+static void
+set_text(OeColumnChange *change, int attnum, const char *value)
+{
+	change->attnum = attnum;
+	change->isnull = false;
+	change->value = CStringGetTextDatum(value);
+}
+
+int
+oe_effects_on_row(uint32 effects, OeColumnChange *changes)
+{
+	int			n = 0;
+
+	if (effects & OE_EFFECT_KEEP_RESERVATION)
+	{
+		changes[n].attnum = Anum_orders_expires_at;
+		changes[n].isnull = true;
+		changes[n++].value = (Datum) 0;
+	}
+	if (effects & OE_EFFECT_DELIVER_ALL)
+		set_text(&changes[n++], Anum_orders_fulfillment_status, "delivered");
+	else if (effects & OE_EFFECT_SHIP_ALL)
+		set_text(&changes[n++], Anum_orders_fulfillment_status, "shipped");
+	if (effects & OE_EFFECT_MARK_REFUNDED)
+		set_text(&changes[n++], Anum_orders_payment_status, "refunded");
+	else if (effects & OE_EFFECT_MARK_PAID)
+		set_text(&changes[n++], Anum_orders_payment_status, "paid");
+	Assert(n <= OE_EFFECT_MAX_CHANGES);
+	return n;
+}
+
+static void
+update_lines(OeQuery *query, int64 order_id)
+{
+	Datum		values[1] = {Int64GetDatum(order_id)};
+
+	SPI_connect();
+	(void) oe_query_run(query, values, NULL, false, SPI_OK_UPDATE);
+	SPI_finish();
+}
+
+void
+oe_effects_on_lines(uint32 effects, int64 order_id)
+{
+	static OeQuery cancel = {
+		"UPDATE order_engine.order_line SET cancelled = quantity - shipped"
+		" WHERE order_id = $1 AND cancelled < quantity - shipped",
+		1, {INT8OID}
+	};
+	static OeQuery ship = {
+		"UPDATE order_engine.order_line SET shipped = quantity - cancelled"
+		" WHERE order_id = $1 AND shipped < quantity - cancelled",
+		1, {INT8OID}
+	};
+	static OeQuery deliver = {
+		"UPDATE order_engine.order_line SET delivered = shipped"
+		" WHERE order_id = $1 AND delivered < shipped",
+		1, {INT8OID}
+	};
+
+	if (effects & OE_EFFECT_SHIP_ALL)
+		update_lines(&ship, order_id);
+	if (effects & OE_EFFECT_DELIVER_ALL)
+		update_lines(&deliver, order_id);
+	if (effects & OE_EFFECT_CANCEL_LINES)
+		update_lines(&cancel, order_id);
+}
+
+void
+oe_effects_on_stock(uint32 effects, int64 order_id, const char *reason, TimestampTz at)
+{
+	/* the reservation of an order has the order's id */
+	if (effects & OE_EFFECT_KEEP_RESERVATION)
+		oe_stock_keep(order_id);
+	if (effects & OE_EFFECT_SHIP_ALL)
+		oe_stock_ship(order_id, at);
+	if (effects & OE_EFFECT_RELEASE_STOCK)
+		oe_stock_release(order_id, "release", reason, at);
+	if (effects & OE_EFFECT_EXPIRE_STOCK)
+		oe_stock_release(order_id, "expire", reason, at);
+}

@@ -1,0 +1,49 @@
+/*
+ * effect.h
+ *	  Built-in effects: what a transition of an order does besides changing its state.
+ */
+#ifndef OE_EFFECT_H
+#define OE_EFFECT_H
+
+#include "datatype/timestamp.h"
+
+#define OE_EFFECT_KEEP_RESERVATION	(1u << 0)	/* reservation and order lose their time limit */
+#define OE_EFFECT_RELEASE_STOCK		(1u << 1)	/* held stock is free again */
+#define OE_EFFECT_EXPIRE_STOCK		(1u << 2)	/* the same, because time ran out */
+#define OE_EFFECT_CANCEL_LINES		(1u << 3)	/* what was not shipped is cancelled */
+#define OE_EFFECT_SHIP_ALL			(1u << 4)	/* all that is not cancelled leaves the stock */
+#define OE_EFFECT_DELIVER_ALL		(1u << 5)	/* all that was shipped is delivered */
+#define OE_EFFECT_MARK_PAID			(1u << 6)	/* payment_status becomes paid */
+#define OE_EFFECT_MARK_REFUNDED		(1u << 7)	/* payment_status becomes refunded */
+
+/* A change of one column of the order row. */
+typedef struct OeColumnChange
+{
+	int			attnum;
+	bool		isnull;
+	Datum		value;
+} OeColumnChange;
+
+#define OE_EFFECT_MAX_CHANGES	3
+
+/* The bit of an effect, 0 for a name that is none. */
+extern uint32 oe_effect_by_name(const char *name);
+
+/* Anum_orders_* of a milestone, 0 for a name that is none. */
+extern int	oe_milestone_column(const char *name);
+
+/*
+ * What effects change in the order row itself: fills at most
+ * OE_EFFECT_MAX_CHANGES entries and returns how many.  Values are palloc'd.
+ */
+extern int	oe_effects_on_row(uint32 effects, OeColumnChange *changes);
+
+/*
+ * What effects do to other tables.  The order row is locked.  Lines come before
+ * stock, which many orders share and which is therefore locked last.  Both use
+ * SPI by themselves, as the current user.
+ */
+extern void oe_effects_on_lines(uint32 effects, int64 order_id);
+extern void oe_effects_on_stock(uint32 effects, int64 order_id, const char *reason, TimestampTz at);
+
+#endif							/* OE_EFFECT_H */

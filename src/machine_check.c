@@ -1,0 +1,128 @@
+/*
+ * machine_check.c
+ *	  Whether the graph of a state machine is sound, and the list of faults.
+ *
+ * A row must never be stuck: each state can be reached from the initial one,
+ * and a terminal state can be reached from each.  An event must mean one thing
+ * in a state, and so must a pair of states, because an UPDATE written by hand
+ * names no event.
+ */
+#include "postgres.h"
+
+#include "machine_graph.h"
+
+void
+oe_faults_begin(OeFaults *faults)
+{
+	faults->count = 0;
+	oe_json_begin_array(&faults->list);
+}
+
+void
+oe_faults_add(OeFaults *faults, const char *format,...)
+{
+	StringInfoData text;
+	int			needed;
+
+	initStringInfo(&text);
+	do
+	{
+		va_list		args;
+
+		va_start(args, format);
+		needed = appendStringInfoVA(&text, format, args);
+		va_end(args);
+		if (needed > 0)
+			enlargeStringInfo(&text, needed);
+	} while (needed > 0);
+
+	oe_json_text(&faults->list, NULL, text.data);
+	faults->count++;
+	pfree(text.data);
+}
+
+void
+oe_faults_raise(OeFaults *faults, const char *kind, const char *name)
+{
+	OeJson		detail;
+
+	if (faults->count == 0)
+		return;
+	oe_json_begin(&detail);
+	oe_json_raw(&detail, "faults", oe_json_end(&faults->list));
+	ereport(ERROR,
+			(errcode(ERRCODE_OE_INVALID_MACHINE),
+			 errmsg_plural("machine \"%s\" of kind \"%s\" has %d fault",
+						   "machine \"%s\" of kind \"%s\" has %d faults",
+						   faults->count, name, kind, faults->count),
+			 errdetail_internal("%s", oe_json_end(&detail))));
+}
+
+/* What leaves one state: no event twice, no target twice, nothing if terminal. */
+static void
+check_ways_out(const OeMachine *machine, const OeState *state, OeFaults *faults)
+{
+	const OeTransition *ways = &machine->transitions[state->first];
+
+	if (state->terminal && state->count > 0)
+		oe_faults_add(faults, "state \"%s\" is terminal but event \"%s\" leaves it",
+					  state->name, ways[0].event);
+
+	for (int i = 0; i < state->count; i++)
+	{
+		for (int j = 0; j < i; j++)
+		{
+			bool		same_event = strcmp(ways[i].event, ways[j].event) == 0;
+
+			if (same_event)
+				oe_faults_add(faults, "state \"%s\" has event \"%s\" more than once",
+							  state->name, ways[i].event);
+			if (ways[i].to_no == ways[j].to_no && !same_event)
+				oe_faults_add(faults, "events \"%s\" and \"%s\" both lead from \"%s\" to \"%s\"",
+							  ways[j].event, ways[i].event, state->name, ways[i].to);
+		}
+	}
+}
+
+void
+oe_machine_check(const OeMachine *machine, OeFaults *faults)
+{
+	bool	   *reached;
+	bool	   *can_end;
+	bool		changed;
+
+	for (int s = 0; s < machine->nstates; s++)
+		check_ways_out(machine, &machine->states[s], faults);
+
+	reached = palloc0(sizeof(bool) * (machine->nstates + 1));
+	can_end = palloc0(sizeof(bool) * (machine->nstates + 1));
+	if (machine->initial >= 0)
+		reached[machine->initial] = true;
+	for (int s = 0; s < machine->nstates; s++)
+		can_end[s] = machine->states[s].terminal;
+	do
+	{
+		changed = false;
+		for (int i = 0; i < machine->ntransitions; i++)
+		{
+			const OeTransition *t = &machine->transitions[i];
+
+			if (reached[t->from_no] && !reached[t->to_no])
+				changed = reached[t->to_no] = true;
+			if (can_end[t->to_no] && !can_end[t->from_no])
+				changed = can_end[t->from_no] = true;
+		}
+	} while (changed);
+
+	for (int s = 0; s < machine->nstates; s++)
+	{
+		if (machine->initial >= 0 && !reached[s])
+			oe_faults_add(faults, "state \"%s\" cannot be reached from the initial state \"%s\"",
+						  machine->states[s].name, machine->states[machine->initial].name);
+		if (!can_end[s])
+			oe_faults_add(faults, "state \"%s\" has no way to a terminal state",
+						  machine->states[s].name);
+	}
+	pfree(reached);
+	pfree(can_end);
+}

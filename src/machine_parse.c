@@ -1,0 +1,426 @@
+/*
+ * machine_parse.c
+ *	  Read the definition of a state machine.
+ *
+ *		{"initial": "new",
+ *		 "states": {"new": {}, "done": {"terminal": true}},
+ *		 "transitions": [{"event": "finish", "from": "new", "to": "done",
+ *						  "type": "...", "guards": [], "effects": [], "milestone": "..."}]}
+ *
+ * "from" may be an array of states.  Reading goes on after a fault, so that
+ * the author of a definition sees all of them at once.  A key that is not known
+ * is a fault: a misspelt "guards" would silently let everything pass.
+ */
+#include "postgres.h"
+
+#include "args.h"
+#include "effect.h"
+#include "guard.h"
+#include "machine_graph.h"
+#include "mb/pg_wchar.h"
+#include "policy_match.h"
+
+/* bytes of a name of the definition that a fault repeats */
+#define MAX_QUOTED	100
+
+typedef struct Parser
+{
+	const char *kind;
+	OeMachine  *machine;
+	OeFaults   *faults;
+} Parser;
+
+static const char *
+quoted(const char *s, int len)
+{
+	if (len > MAX_QUOTED)
+		return psprintf("\"%.*s...\"", pg_mbcliplen(s, len, MAX_QUOTED), s);
+	return psprintf("\"%.*s\"", len, s);
+}
+
+static const char *
+quoted_value(const JsonbValue *string)
+{
+	return quoted(string->val.string.val, string->val.string.len);
+}
+
+static JsonbValue *
+member(JsonbContainer *object, const char *key)
+{
+	return getKeyJsonValueFromContainer(object, key, strlen(key), NULL);
+}
+
+static bool
+is_object(const JsonbValue *value)
+{
+	return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
+}
+
+static bool
+is_array(const JsonbValue *value)
+{
+	return value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data) &&
+		!JsonContainerIsScalar(value->val.binary.data);
+}
+
+static void
+check_keys(Parser *parser, JsonbContainer *object, const char *where, const char *const *known)
+{
+	JsonbIterator *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	key;
+
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		const char *const *name = known;
+
+		if (token != WJB_KEY)
+			continue;
+		while (*name != NULL &&
+			   !(strlen(*name) == key.val.string.len &&
+				 memcmp(*name, key.val.string.val, key.val.string.len) == 0))
+			name++;
+		if (*name == NULL)
+			oe_faults_add(parser->faults, "%s: unknown key %s", where, quoted_value(&key));
+	}
+}
+
+/*
+ * A member that is a name, as a string of its own; NULL, with a fault, when it
+ * is missing or no name.
+ */
+static const char *
+name_member(Parser *parser, JsonbContainer *object, const char *key, const char *where)
+{
+	JsonbValue *value = member(object, key);
+	const char *why;
+
+	if (value == NULL)
+	{
+		oe_faults_add(parser->faults, "%s: \"%s\" is missing", where, key);
+		return NULL;
+	}
+	if (value->type != jbvString)
+	{
+		oe_faults_add(parser->faults, "%s: \"%s\" is not a string", where, key);
+		return NULL;
+	}
+	if (!oe_name_is_valid(value->val.string.val, value->val.string.len, &why))
+	{
+		oe_faults_add(parser->faults, "%s: \"%s\" %s", where, key, why);
+		return NULL;
+	}
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+static void
+parse_states(Parser *parser, JsonbContainer *object)
+{
+	static const char *const known[] = {"terminal", NULL};
+	OeMachine  *machine = parser->machine;
+	JsonbIterator *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	OeState    *state = NULL;
+
+	machine->states = palloc0(sizeof(OeState) * JsonContainerSize(object));
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		const char *why;
+
+		if (token == WJB_KEY)
+		{
+			if (!oe_name_is_valid(value.val.string.val, value.val.string.len, &why))
+				oe_faults_add(parser->faults, "states: the name %s %s", quoted_value(&value), why);
+			state = &machine->states[machine->nstates++];
+			state->name = pnstrdup(value.val.string.val, value.val.string.len);
+		}
+		else if (token == WJB_VALUE && state != NULL)
+		{
+			const char *where = psprintf("state %s", quoted(state->name, strlen(state->name)));
+			JsonbValue *terminal;
+
+			if (!is_object(&value))
+			{
+				oe_faults_add(parser->faults, "%s is not an object", where);
+				continue;
+			}
+			check_keys(parser, value.val.binary.data, where, known);
+			terminal = member(value.val.binary.data, "terminal");
+			if (terminal != NULL && terminal->type != jbvBool)
+				oe_faults_add(parser->faults, "%s: \"terminal\" is not true or false", where);
+			else if (terminal != NULL)
+				state->terminal = terminal->val.boolean;
+		}
+	}
+}
+
+/* The bits of an array of names of built-in guards or effects. */
+static uint32
+parse_built_ins(Parser *parser, JsonbContainer *object, const char *key, const char *where,
+				const char *what, uint32 (*find) (const char *name))
+{
+	JsonbValue *array = member(object, key);
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	uint32		bits = 0;
+
+	if (array == NULL)
+		return 0;
+	if (!is_array(array))
+	{
+		oe_faults_add(parser->faults, "%s: \"%s\" is not an array", where, key);
+		return 0;
+	}
+
+	it = JsonbIteratorInit(array->val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		uint32		bit = 0;
+
+		if (token != WJB_ELEM)
+			continue;
+		if (value.type != jbvString)
+		{
+			oe_faults_add(parser->faults, "%s: \"%s\" has an element that is not a string", where, key);
+			continue;
+		}
+		/* the built-in ones read the columns of an order */
+		if (strcmp(parser->kind, OE_KIND_ORDER) == 0)
+			bit = find(pnstrdup(value.val.string.val, value.val.string.len));
+		if (bit == 0)
+			oe_faults_add(parser->faults, "%s: kind %s has no %s %s", where,
+						  quoted(parser->kind, strlen(parser->kind)), what, quoted_value(&value));
+		bits |= bit;
+	}
+	return bits;
+}
+
+static int
+parse_milestone(Parser *parser, JsonbContainer *object, const char *where)
+{
+	const char *name;
+	int			column = 0;
+
+	if (member(object, "milestone") == NULL ||
+		(name = name_member(parser, object, "milestone", where)) == NULL)
+		return 0;
+	if (strcmp(parser->kind, OE_KIND_ORDER) == 0)
+		column = oe_milestone_column(name);
+	if (column == 0)
+		oe_faults_add(parser->faults, "%s: kind %s has no milestone %s", where,
+					  quoted(parser->kind, strlen(parser->kind)), quoted(name, strlen(name)));
+	return column;
+}
+
+static const char *
+parse_type(Parser *parser, JsonbContainer *object, const char *event, const char *where)
+{
+	const char *type;
+	char		why[128];
+
+	if (member(object, "type") != NULL)
+		type = name_member(parser, object, "type", where);
+	else
+		type = psprintf("%s.%s", parser->kind, event);
+	if (type != NULL && !oe_event_type_check(type, strlen(type), why, sizeof(why)))
+		oe_faults_add(parser->faults, "%s: event type %s: %s", where,
+					  quoted(type, strlen(type)), why);
+	return type;
+}
+
+/* Number of a state that a transition names, -1 with a fault. */
+static int
+parse_state_ref(Parser *parser, const char *name, const char *key, const char *where)
+{
+	int			state = oe_machine_state_no(parser->machine, name);
+
+	if (state < 0)
+		oe_faults_add(parser->faults, "%s: \"%s\" names %s, which is not among the states", where,
+					  key, quoted(name, strlen(name)));
+	return state;
+}
+
+static void
+add_transition(Parser *parser, const OeTransition *model, int from, const char *where)
+{
+	OeMachine  *machine = parser->machine;
+	OeTransition *added;
+
+	if (from == model->to_no)
+	{
+		oe_faults_add(parser->faults, "%s leads from %s to itself", where,
+					  quoted(model->to, strlen(model->to)));
+		return;
+	}
+	if (machine->ntransitions == OE_MAX_TRANSITIONS)
+	{
+		oe_faults_add(parser->faults, "there are more than %d transitions", OE_MAX_TRANSITIONS);
+		machine->ntransitions++;	/* say it once */
+		return;
+	}
+	if (machine->ntransitions > OE_MAX_TRANSITIONS)
+		return;
+	added = &machine->transitions[machine->ntransitions++];
+	*added = *model;
+	added->from = machine->states[from].name;
+	added->from_no = from;
+}
+
+static void
+parse_transition(Parser *parser, const JsonbValue *value, int number)
+{
+	static const char *const known[] =
+	{"event", "from", "to", "type", "guards", "effects", "milestone", NULL};
+	const char *where = psprintf("transition %d", number);
+	JsonbContainer *object;
+	JsonbValue *from;
+	OeTransition model = {0};
+	const char *to;
+
+	if (!is_object(value))
+	{
+		oe_faults_add(parser->faults, "%s is not an object", where);
+		return;
+	}
+	object = value->val.binary.data;
+	check_keys(parser, object, where, known);
+
+	model.event = name_member(parser, object, "event", where);
+	if (model.event != NULL)
+	{
+		where = psprintf("transition %d (%s)", number, quoted(model.event, strlen(model.event)));
+		model.type = parse_type(parser, object, model.event, where);
+	}
+	model.guards = parse_built_ins(parser, object, "guards", where, "guard", oe_guard_by_name);
+	model.effects = parse_built_ins(parser, object, "effects", where, "effect", oe_effect_by_name);
+	model.milestone = parse_milestone(parser, object, where);
+
+	to = name_member(parser, object, "to", where);
+	model.to_no = to == NULL ? -1 : parse_state_ref(parser, to, "to", where);
+	if (model.to_no >= 0)
+		model.to = parser->machine->states[model.to_no].name;
+
+	from = member(object, "from");
+	if (from != NULL && is_array(from))
+	{
+		JsonbIterator *it = JsonbIteratorInit(from->val.binary.data);
+		JsonbIteratorToken token;
+		JsonbValue	element;
+
+		if (JsonContainerSize(from->val.binary.data) == 0)
+			oe_faults_add(parser->faults, "%s: \"from\" is empty", where);
+		while ((token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
+		{
+			int			state;
+
+			if (token != WJB_ELEM)
+				continue;
+			if (element.type != jbvString)
+			{
+				oe_faults_add(parser->faults, "%s: \"from\" has an element that is not a string", where);
+				continue;
+			}
+			state = parse_state_ref(parser, pnstrdup(element.val.string.val, element.val.string.len),
+									"from", where);
+			if (state >= 0 && model.to_no >= 0 && model.event != NULL)
+				add_transition(parser, &model, state, where);
+		}
+	}
+	else
+	{
+		const char *name = name_member(parser, object, "from", where);
+		int			state = name == NULL ? -1 : parse_state_ref(parser, name, "from", where);
+
+		if (state >= 0 && model.to_no >= 0 && model.event != NULL)
+			add_transition(parser, &model, state, where);
+	}
+}
+
+static void
+parse_transitions(Parser *parser, JsonbContainer *array)
+{
+	JsonbIterator *it = JsonbIteratorInit(array);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	int			number = 0;
+
+	parser->machine->transitions = palloc0(sizeof(OeTransition) * OE_MAX_TRANSITIONS);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_ELEM)
+			parse_transition(parser, &value, ++number);
+	}
+}
+
+/* Groups the transitions by state, and makes the array as small as it may be. */
+static void
+group_transitions(OeMachine *machine)
+{
+	int			total = Min(machine->ntransitions, OE_MAX_TRANSITIONS);
+	OeTransition *grouped = palloc(sizeof(OeTransition) * Max(total, 1));
+	int			n = 0;
+
+	for (int s = 0; s < machine->nstates; s++)
+	{
+		machine->states[s].first = n;
+		for (int i = 0; i < total; i++)
+		{
+			if (machine->transitions[i].from_no == s)
+				grouped[n++] = machine->transitions[i];
+		}
+		machine->states[s].count = n - machine->states[s].first;
+	}
+	if (machine->transitions != NULL)
+		pfree(machine->transitions);
+	machine->transitions = grouped;
+	machine->ntransitions = n;
+}
+
+OeMachine *
+oe_machine_parse(const char *kind, Jsonb *definition, OeFaults *faults)
+{
+	static const char *const known[] = {"initial", "states", "transitions", NULL};
+	Parser		parser = {kind, palloc0(sizeof(OeMachine)), faults};
+	OeMachine  *machine = parser.machine;
+	JsonbContainer *root = &definition->root;
+	JsonbValue *states;
+	JsonbValue *transitions;
+	const char *initial;
+
+	machine->initial = -1;
+	if (!JB_ROOT_IS_OBJECT(definition))
+	{
+		oe_faults_add(faults, "the definition is not an object");
+		return machine;
+	}
+	check_keys(&parser, root, "definition", known);
+
+	states = member(root, "states");
+	if (states == NULL)
+		oe_faults_add(faults, "definition: \"states\" is missing");
+	else if (!is_object(states))
+		oe_faults_add(faults, "definition: \"states\" is not an object");
+	else if (JsonContainerSize(states->val.binary.data) == 0)
+		oe_faults_add(faults, "definition: \"states\" is empty");
+	else if (JsonContainerSize(states->val.binary.data) > OE_MAX_STATES)
+		oe_faults_add(faults, "there are more than %d states", OE_MAX_STATES);
+	else
+		parse_states(&parser, states->val.binary.data);
+
+	initial = name_member(&parser, root, "initial", "definition");
+	if (initial != NULL && machine->nstates > 0)
+		machine->initial = parse_state_ref(&parser, initial, "initial", "definition");
+
+	transitions = member(root, "transitions");
+	if (transitions == NULL)
+		oe_faults_add(faults, "definition: \"transitions\" is missing");
+	else if (!is_array(transitions))
+		oe_faults_add(faults, "definition: \"transitions\" is not an array");
+	else if (machine->nstates > 0)
+		parse_transitions(&parser, transitions->val.binary.data);
+
+	group_transitions(machine);
+	return machine;
+}

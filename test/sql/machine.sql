@@ -1,0 +1,155 @@
+-- State machines: definition, checks, publication.
+\set VERBOSITY terse
+-- a clean slate
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS order_engine;
+CREATE EXTENSION order_engine;
+RESET client_min_messages;
+
+-- runs a command and returns its error, each part on a line of its own
+CREATE FUNCTION attempt(command text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	message text;
+	detail text;
+	hint text;
+BEGIN
+	EXECUTE command;
+	RETURN NEXT 'no error';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RETURN NEXT SQLSTATE || ' ' || message;
+	IF detail <> '' THEN
+		RETURN NEXT 'DETAIL ' || detail;
+	END IF;
+	IF hint <> '' THEN
+		RETURN NEXT 'HINT ' || hint;
+	END IF;
+END $$;
+
+-- defines a machine, tries to publish it and returns the faults; leaves nothing behind
+CREATE FUNCTION faults(definition jsonb, kind text DEFAULT 'ticket') RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+BEGIN
+	PERFORM order_engine.publish_machine(order_engine.define_machine(kind, 'trial', definition));
+	RAISE EXCEPTION 'accepted' USING ERRCODE = 'P0002';
+EXCEPTION
+	WHEN no_data_found THEN
+		RETURN NEXT 'none';
+	WHEN SQLSTATE 'OE004' THEN
+		GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+		RETURN QUERY SELECT jsonb_array_elements_text(detail::jsonb -> 'faults');
+END $$;
+
+-- the machines of the extension
+SELECT machine_id, kind, name, version, status FROM order_engine.machine ORDER BY machine_id;
+SELECT name, t ->> 'event' AS event, t -> 'from' AS "from", t ->> 'to' AS "to", t ->> 'type' AS type,
+	t -> 'guards' AS guards, t -> 'effects' AS effects, t ->> 'milestone' AS milestone
+FROM order_engine.machine, jsonb_array_elements(definition -> 'transitions') WITH ORDINALITY AS x (t, n)
+ORDER BY machine_id, n;
+-- obey the rules that they are checked by
+SELECT name, faults(definition, 'order') FROM order_engine.machine ORDER BY machine_id;
+
+-- a sound machine, also one with a circle
+SELECT faults('{"initial": "open", "states": {"open": {}, "waiting": {"terminal": false}, "closed": {"terminal": true}},
+	"transitions": [{"event": "ask", "from": "open", "to": "waiting"},
+		{"event": "answer", "from": "waiting", "to": "open"},
+		{"event": "close", "from": ["open", "waiting"], "to": "closed"}]}');
+
+-- shape of the definition
+SELECT faults('{}');
+SELECT faults('{"initial": 1, "states": [], "transitions": {}, "comment": "no"}');
+SELECT faults('{"initial": "a", "states": {}, "transitions": []}');
+SELECT faults('{"initial": "b", "states": {"a": {"terminal": true}}, "transitions": []}');
+SELECT faults('{"initial": "", "states": {"a": {"terminal": 1}, "b": {"final": true}, "c": [], "": {}}, "transitions": []}');
+
+-- transitions
+SELECT faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
+	5,
+	{},
+	{"event": 1, "from": 2, "to": null},
+	{"event": "e1", "from": [], "to": "z"},
+	{"event": "e2", "from": ["a", 7], "to": "z"},
+	{"event": "e3", "from": "x", "to": "y"},
+	{"event": "e4", "from": "a", "to": "a"},
+	{"event": "e5", "from": "a", "to": "z", "gaurds": ["no_hold"]},
+	{"event": "", "from": "a", "to": "z"},
+	{"event": "e\u0007", "from": "a", "to": "z"}]}');
+
+-- type of the event: given, or made of kind and event
+SELECT faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "e", "from": "a", "to": "z", "type": "has space"}]}');
+SELECT faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "e", "from": "a", "to": "z", "type": 3}]}');
+SELECT faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "no type of this", "from": "a", "to": "z"}]}');
+
+-- guards, effects, milestones are those of orders
+SELECT faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "e", "from": "a", "to": "z", "guards": ["no_hold"], "effects": ["release_stock"], "milestone": "placed_at"}]}');
+SELECT faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "e", "from": "a", "to": "z", "guards": ["no_hold"], "effects": ["release_stock"], "milestone": "placed_at"}]}', 'order');
+SELECT faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "e", "from": "a", "to": "z", "guards": ["nohold", 1, "no_hold"], "effects": "release_stock", "milestone": "version"}]}', 'order');
+
+-- the graph: ambiguous, stuck, unreachable
+SELECT faults('{"initial": "a", "states": {"a": {}, "b": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "go", "from": "a", "to": "b"},
+	{"event": "go", "from": "a", "to": "z"},
+	{"event": "end", "from": ["a", "b", "b"], "to": "z"}]}');
+SELECT faults('{"initial": "a", "states": {"a": {}, "loop1": {}, "loop2": {}, "island": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "go", "from": "a", "to": "loop1"},
+	{"event": "on", "from": "loop1", "to": "loop2"},
+	{"event": "back", "from": "loop2", "to": "loop1"},
+	{"event": "end", "from": ["a", "island"], "to": "z"},
+	{"event": "reopen", "from": "z", "to": "a"}]}');
+
+-- sizes
+SELECT faults(jsonb_build_object('initial', 's1', 'transitions', '[]'::jsonb,
+	'states', (SELECT jsonb_object_agg('s' || n, '{"terminal": true}'::jsonb) FROM generate_series(1, 201) AS n)));
+SELECT count(*), max(left(fault, 60)) FILTER (WHERE fault LIKE 'there are more%')
+FROM faults(jsonb_build_object('initial', 's1',
+	'states', (SELECT jsonb_object_agg('s' || n, '{"terminal": true}'::jsonb) FROM generate_series(1, 60) AS n),
+	'transitions', (SELECT jsonb_agg(jsonb_build_object('event', 'to_' || b, 'from', 's' || a, 'to', 's' || b))
+		FROM generate_series(1, 60) AS a, generate_series(1, 60) AS b WHERE a <> b))) AS fault;
+-- a fault repeats only the beginning of what is too long
+SELECT max(length(fault)) < 200 FROM faults(jsonb_build_object('initial', 'a', 'states', '{"a": {"terminal": true}}'::jsonb,
+	'transitions', '[]'::jsonb, repeat('x', 100000), 1)) AS fault;
+
+-- the error as a whole
+SELECT attempt($$SELECT order_engine.publish_machine(order_engine.define_machine('ticket', 'trial', '{}'))$$);
+
+-- versions: a draft is replaced, a published version is frozen
+SELECT order_engine.define_machine('ticket', 'support', '{}') AS first \gset
+SELECT order_engine.define_machine('ticket', 'support',
+	'{"initial": "open", "states": {"open": {}, "closed": {"terminal": true}}, "transitions": [{"event": "close", "from": "open", "to": "closed"}]}') = :first AS same_draft;
+SELECT version, status, published_at IS NULL AS unpublished FROM order_engine.machine WHERE machine_id = :first;
+SELECT order_engine.publish_machine(:first);
+SELECT version, status, published_at IS NULL AS unpublished FROM order_engine.machine WHERE machine_id = :first;
+-- again: nothing to do
+SELECT published_at AS before FROM order_engine.machine WHERE machine_id = :first \gset
+SELECT order_engine.publish_machine(:first);
+SELECT published_at = :'before' AS untouched FROM order_engine.machine WHERE machine_id = :first;
+SELECT order_engine.define_machine('ticket', 'support', '{"initial": "none"}') AS second \gset
+SELECT :second <> :first AS another_id, version, status FROM order_engine.machine WHERE machine_id = :second;
+SELECT version, status, definition ->> 'initial' AS initial FROM order_engine.machine WHERE machine_id = :first;
+-- the next version of a machine of the extension
+SELECT order_engine.define_machine('order', 'default', '{}') AS third \gset
+SELECT version, status FROM order_engine.machine WHERE machine_id = :third;
+-- the same name in another kind is another machine
+SELECT order_engine.define_machine('parcel', 'support', '{}') AS fourth \gset
+SELECT version, status FROM order_engine.machine WHERE machine_id = :fourth;
+
+-- arguments
+SELECT attempt($$SELECT order_engine.define_machine(NULL, 'x', '{}')$$);
+SELECT attempt($$SELECT order_engine.define_machine('ticket', NULL, '{}')$$);
+SELECT attempt($$SELECT order_engine.define_machine('ticket', 'x', NULL)$$);
+SELECT attempt($$SELECT order_engine.define_machine('', 'x', '{}')$$);
+SELECT attempt($$SELECT order_engine.define_machine('ticket', repeat('x', 256), '{}')$$);
+SELECT attempt($$SELECT order_engine.define_machine('ticket', E'x\n', '{}')$$);
+SELECT attempt($$SELECT order_engine.define_machine('ticket', 'x', '[]')$$);
+SELECT attempt($$SELECT order_engine.define_machine('payment', 'x', '{}')$$);
+SELECT attempt($$SELECT order_engine.publish_machine(NULL)$$);
+SELECT attempt($$SELECT order_engine.publish_machine(-1)$$);
+
+DROP FUNCTION attempt, faults;
