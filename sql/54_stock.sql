@@ -1,0 +1,94 @@
+/* Products, locations and stock. */
+
+CREATE FUNCTION order_engine.upsert_product(
+	sku text,
+	name text,
+	unit_price numeric DEFAULT NULL,
+	currency text DEFAULT NULL,
+	tracked boolean DEFAULT true,
+	metadata jsonb DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_upsert_product';
+COMMENT ON FUNCTION order_engine.upsert_product(text, text, numeric, text, boolean, jsonb) IS
+'Writes a product, new or known, and returns its sku. unit_price is in currency and may be null when every order says the price; tracked tells whether orders reserve stock. Orders keep the price they were placed with. Errors: 22004 and 22023 for arguments.';
+
+CREATE FUNCTION order_engine.upsert_location(
+	location text,
+	name text,
+	region text DEFAULT NULL,
+	priority integer DEFAULT 100)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_upsert_location';
+COMMENT ON FUNCTION order_engine.upsert_location(text, text, text, integer) IS
+'Writes a location, new or known, and returns its key. Stock is taken from the location with the lowest priority first. Errors: 22004 and 22023 for arguments.';
+
+CREATE FUNCTION order_engine.adjust_stock(
+	sku text,
+	location text,
+	delta integer,
+	reason text,
+	expected_on_hand integer DEFAULT NULL,
+	idempotency_key text DEFAULT NULL)
+RETURNS integer
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_adjust_stock';
+COMMENT ON FUNCTION order_engine.adjust_stock(text, text, integer, text, integer, text) IS
+'Adds delta units (negative: takes away) to the stock of a SKU at a location and returns the units that lie there now. With expected_on_hand only if that many lay there. '
+'Errors: 22004 and 22023 for arguments, 22003 for more than 2147483647 units, OE005 for an unknown location, OE101 and OE102 for the key, OE201 for taking away what is not there or is reserved, OE203 for an unknown SKU, OE204 when the stock is not the expected one.';
+
+CREATE FUNCTION order_engine.reserve_stock(
+	items jsonb,
+	ref text DEFAULT NULL,
+	ttl interval DEFAULT NULL,
+	idempotency_key text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_reserve_stock';
+COMMENT ON FUNCTION order_engine.reserve_stock(jsonb, text, interval, text) IS
+'Reserves stock without an order, as for a cart, and returns the reservation_id. items: [{"sku", "quantity", "location"}, ...]. ref is the caller''s own reference; ttl says how long it is held and defaults to order_engine.hold_time. '
+'Errors: 22004 and 22023 for arguments, OE101 and OE102 for the key, OE201 with every line that is short, OE203 with every unknown SKU.';
+
+CREATE FUNCTION order_engine.release_stock(
+	reservation_id bigint,
+	reason text DEFAULT NULL,
+	idempotency_key text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_release_stock';
+COMMENT ON FUNCTION order_engine.release_stock(bigint, text, text) IS
+'Gives back what a reservation without an order still holds; false when that was nothing. Errors: 22004 for a null, 22023 for the reservation of an order, OE005 for a missing one, OE101 and OE102 for the key.';
+
+CREATE FUNCTION order_engine.verify_stock()
+RETURNS TABLE (sku text, location text, slot smallint, counter text, stored bigint, expected bigint, source text)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH held AS (
+		SELECT r.sku, r.location, r.slot, sum(r.quantity) AS reserved
+		FROM order_engine.reservation r
+		WHERE r.state = 'held'
+		GROUP BY r.sku, r.location, r.slot),
+	ledger AS (
+		SELECT m.sku, m.location, m.slot, sum(m.on_hand_delta) AS on_hand, sum(m.reserved_delta) AS reserved
+		FROM order_engine.stock_movement m
+		GROUP BY m.sku, m.location, m.slot),
+	comparison AS (
+		SELECT sku, location, slot,
+			coalesce(s.on_hand, 0) AS on_hand, coalesce(s.reserved, 0) AS reserved,
+			coalesce(l.on_hand, 0) AS ledger_on_hand, coalesce(l.reserved, 0) AS ledger_reserved,
+			coalesce(h.reserved, 0) AS held_reserved
+		FROM order_engine.stock s
+		FULL JOIN ledger l USING (sku, location, slot)
+		FULL JOIN held h USING (sku, location, slot))
+	SELECT c.sku, c.location, c.slot, v.counter, v.stored, v.expected, v.source
+	FROM comparison c,
+		LATERAL (VALUES
+			('on_hand', c.on_hand, c.ledger_on_hand, 'stock_movement'),
+			('reserved', c.reserved, c.ledger_reserved, 'stock_movement'),
+			('reserved', c.reserved, c.held_reserved, 'reservation')) AS v (counter, stored, expected, source)
+	WHERE v.stored <> v.expected
+	ORDER BY c.sku, c.location, c.slot, v.counter, v.source
+$$;
+COMMENT ON FUNCTION order_engine.verify_stock() IS
+'Compares every counter of stock with the sum of the ledger (source stock_movement) and of the reservations that are held (source reservation), in units, and returns what differs: nothing when all is right. Reads the three tables whole.';

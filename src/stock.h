@@ -1,0 +1,61 @@
+/*
+ * stock.h
+ *	  Reservations and the counters that they stand on.
+ *
+ * Every function takes its locks in one order: the rows of its own reservation
+ * sorted, then stock rows sorted by (sku, location, slot) as bytes.  A caller
+ * holds its order row already and touches nothing else afterwards.
+ */
+#ifndef OE_STOCK_H
+#define OE_STOCK_H
+
+#include "datatype/timestamp.h"
+
+typedef struct OeStockNeed
+{
+	const char *sku;
+	const char *location;		/* NULL: the engine chooses, and may split */
+	int32		quantity;
+} OeStockNeed;
+
+/*
+ * When a hold that begins at "at" ends; hold_for NULL means order_engine.hold_time.
+ * 22023, naming the argument, unless it is positive and at most OE_MAX_HOLD_TIME.
+ */
+extern TimestampTz oe_hold_until(const Interval *hold_for, const char *argname, TimestampTz at);
+
+/* An interval as text that no setting changes, for idempotency; NULL for NULL. */
+extern char *oe_hold_text(const Interval *hold_for);
+
+/*
+ * Reserves all of it or raises OE201 with every short need.  The array is
+ * sorted, and needs of the same SKU and location become one.  expires_at is
+ * DT_NOEND for a reservation without a limit; ref may be NULL.
+ */
+extern void oe_stock_reserve(int64 reservation_id, const char *ref,
+							 OeStockNeed *needs, int n,
+							 TimestampTz expires_at, TimestampTz at);
+
+/* Takes the time limit away; OE202 when something is no longer held. */
+extern void oe_stock_keep(int64 reservation_id);
+
+/* Whether nothing of it was released or has expired; without a lock. */
+extern bool oe_stock_is_held(int64 reservation_id);
+
+/*
+ * Gives back whatever is still held; true when something was.  kind is
+ * "release" or "expire" and names the final state and the entry in the ledger.
+ */
+extern bool oe_stock_release(int64 reservation_id, const char *kind,
+							 const char *reason, TimestampTz at);
+
+/*
+ * Gives back a part, the quantities of the needs, as far as it is still held.
+ */
+extern void oe_stock_release_part(int64 reservation_id, OeStockNeed *needs, int n,
+								  const char *reason, TimestampTz at);
+
+/* What is held leaves the house: on_hand and reserved go down; OE202 when something is no longer held. */
+extern void oe_stock_ship(int64 reservation_id, TimestampTz at);
+
+#endif							/* OE_STOCK_H */

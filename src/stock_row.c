@@ -1,0 +1,131 @@
+/*
+ * stock_row.c
+ *	  Read, lock and store rows of stock, and write the ledger.
+ */
+#include "postgres.h"
+
+#include "context.h"
+#include "relations.h"
+#include "stock_row.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+static int
+compare_rows(const void *a, const void *b)
+{
+	const OeStockRow *left = a;
+	const OeStockRow *right = b;
+	int			result = strcmp(left->location, right->location);
+
+	return result != 0 ? result : (int) left->slot - (int) right->slot;
+}
+
+static void
+read_counters(OeRows *stock, OeStockRow *row)
+{
+	row->tid = stock->slot->tts_tid;
+	row->on_hand = DatumGetInt32(oe_rows_get(stock, Anum_stock_on_hand));
+	row->reserved = DatumGetInt32(oe_rows_get(stock, Anum_stock_reserved));
+	row->backorder_limit = DatumGetInt32(oe_rows_get(stock, Anum_stock_backorder_limit));
+}
+
+OeStockRow *
+oe_stock_load(OeRows *stock, const char *sku, const char *location, int *count)
+{
+	int			allocated = 4;
+	OeStockRow *rows = palloc(allocated * sizeof(OeStockRow));
+	Datum		key = CStringGetTextDatum(sku);
+	int			n = 0;
+
+	oe_rows_begin(stock, &key);
+	while (oe_rows_next(stock))
+	{
+		char	   *where = TextDatumGetCString(oe_rows_get(stock, Anum_stock_location));
+
+		if (location != NULL && strcmp(where, location) != 0)
+			continue;
+		if (n == allocated)
+		{
+			allocated *= 2;
+			rows = repalloc(rows, allocated * sizeof(OeStockRow));
+		}
+		memset(&rows[n], 0, sizeof(OeStockRow));
+		rows[n].location = where;
+		rows[n].slot = DatumGetInt16(oe_rows_get(stock, Anum_stock_slot));
+		read_counters(stock, &rows[n]);
+		n++;
+	}
+	if (n > 1)
+		qsort(rows, n, sizeof(OeStockRow), compare_rows);
+	*count = n;
+	return rows;
+}
+
+bool
+oe_stock_lock(OeRows *stock, OeStockRow *row, LockWaitPolicy wait_policy, bool latest)
+{
+	if (oe_rows_lock(stock, &row->tid, wait_policy, latest) != OE_ROW_LOCKED)
+		return false;
+	read_counters(stock, row);
+	return true;
+}
+
+void
+oe_stock_store(OeRows *stock, OeStockRow *row, const char *sku, int64 on_hand, int64 reserved)
+{
+	static const AttrNumber attnums[] = {Anum_stock_on_hand, Anum_stock_reserved};
+	Datum		values[2];
+
+	/* reservations and counters disagree: somebody wrote to the tables by hand */
+	if (on_hand < 0 || on_hand > PG_INT32_MAX ||
+		reserved < 0 || reserved > on_hand + row->backorder_limit)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("counters of stock \"%s\" at \"%s\" do not fit its reservations", sku, row->location),
+				 errhint("order_engine.verify_stock() lists what differs.")));
+
+	values[0] = Int32GetDatum((int32) on_hand);
+	values[1] = Int32GetDatum((int32) reserved);
+	oe_rows_update(stock, &row->tid, 2, attnums, values, NULL);
+	row->on_hand = (int32) on_hand;
+	row->reserved = (int32) reserved;
+}
+
+void
+oe_ledger_begin(OeLedger *ledger, TimestampTz at)
+{
+	ledger->appender = oe_append_begin(oe_relid(OE_REL_STOCK_MOVEMENT), OE_CHECKED);
+	ledger->actor = CStringGetTextDatum(oe_context_actor());
+	ledger->at = at;
+}
+
+void
+oe_ledger_add(OeLedger *ledger, int64 reference_id, const char *kind, const char *reason,
+			  const char *sku, const char *location, int16 slot,
+			  int32 on_hand_delta, int32 reserved_delta)
+{
+	Datum		values[Natts_stock_movement];
+	bool		nulls[Natts_stock_movement] = {false};
+
+#define SET(column, datum) values[Anum_stock_movement_##column - 1] = (datum)
+	SET(reference_id, Int64GetDatum(reference_id));
+	nulls[Anum_stock_movement_reference_id - 1] = reference_id == 0;
+	SET(created_at, TimestampTzGetDatum(ledger->at));
+	SET(on_hand_delta, Int32GetDatum(on_hand_delta));
+	SET(reserved_delta, Int32GetDatum(reserved_delta));
+	SET(slot, Int16GetDatum(slot));
+	SET(sku, CStringGetTextDatum(sku));
+	SET(location, CStringGetTextDatum(location));
+	SET(kind, CStringGetTextDatum(kind));
+	SET(reason, reason == NULL ? (Datum) 0 : CStringGetTextDatum(reason));
+	nulls[Anum_stock_movement_reason - 1] = reason == NULL;
+	SET(actor, ledger->actor);
+#undef SET
+	oe_append_row(ledger->appender, values, nulls);
+}
+
+void
+oe_ledger_end(OeLedger *ledger)
+{
+	oe_append_end(ledger->appender);
+}

@@ -1,0 +1,97 @@
+/*
+ * stock_row.h
+ *	  Rows of stock, reservation and stock_movement, for the stock files.
+ */
+#ifndef OE_STOCK_ROW_H
+#define OE_STOCK_ROW_H
+
+#include "append.h"
+#include "datatype/timestamp.h"
+#include "rows.h"
+
+/* columns, as sql/40_stock.sql defines them */
+enum
+{
+	Anum_stock_on_hand = 1,
+	Anum_stock_reserved,
+	Anum_stock_backorder_limit,
+	Anum_stock_slot,
+	Anum_stock_sku,
+	Anum_stock_location
+};
+
+enum
+{
+	Anum_reservation_reservation_id = 1,
+	Anum_reservation_expires_at,
+	Anum_reservation_created_at,
+	Anum_reservation_quantity,
+	Anum_reservation_slot,
+	Anum_reservation_sku,
+	Anum_reservation_location,
+	Anum_reservation_state,
+	Anum_reservation_ref,
+	Natts_reservation = Anum_reservation_ref
+};
+
+enum
+{
+	Anum_stock_movement_reference_id = 1,
+	Anum_stock_movement_created_at,
+	Anum_stock_movement_on_hand_delta,
+	Anum_stock_movement_reserved_delta,
+	Anum_stock_movement_slot,
+	Anum_stock_movement_sku,
+	Anum_stock_movement_location,
+	Anum_stock_movement_kind,
+	Anum_stock_movement_reason,
+	Anum_stock_movement_actor,
+	Natts_stock_movement = Anum_stock_movement_actor
+};
+
+/* A stock row as it was read, or locked. */
+typedef struct OeStockRow
+{
+	ItemPointerData tid;
+	const char *location;
+	int16		slot;
+	int32		on_hand;
+	int32		reserved;
+	int32		backorder_limit;
+	int32		priority;		/* of the location */
+	int64		at_location;	/* free units of all its slots */
+	int32		take;			/* units to be reserved */
+	int32		freed;			/* units of expired reservations */
+} OeStockRow;
+
+/*
+ * All stock rows of a SKU (at one location unless that is NULL), sorted in lock
+ * order, as the snapshot of "stock" (opened with one key) sees them.
+ */
+extern OeStockRow *oe_stock_load(OeRows *stock, const char *sku, const char *location, int *count);
+
+/*
+ * Locks a stock row that was loaded, and reads its counters again.  False when
+ * it is busy, changed or gone; with LockWaitBlock and "latest" only when gone.
+ */
+extern bool oe_stock_lock(OeRows *stock, OeStockRow *row, LockWaitPolicy wait_policy, bool latest);
+
+/* Stores new counters in a locked row; elog(ERROR) when they break its rules. */
+extern void oe_stock_store(OeRows *stock, OeStockRow *row, const char *sku,
+						   int64 on_hand, int64 reserved);
+
+/* Appends to the ledger; reference_id 0 and reason NULL for none. */
+typedef struct OeLedger
+{
+	OeAppender *appender;
+	Datum		actor;
+	TimestampTz at;
+} OeLedger;
+
+extern void oe_ledger_begin(OeLedger *ledger, TimestampTz at);
+extern void oe_ledger_add(OeLedger *ledger, int64 reference_id, const char *kind, const char *reason,
+						  const char *sku, const char *location, int16 slot,
+						  int32 on_hand_delta, int32 reserved_delta);
+extern void oe_ledger_end(OeLedger *ledger);
+
+#endif							/* OE_STOCK_ROW_H */
