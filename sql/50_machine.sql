@@ -14,3 +14,38 @@ AS 'MODULE_PATHNAME', 'oe_publish_machine';
 COMMENT ON FUNCTION order_engine.publish_machine(integer) IS
 'Checks a draft and freezes it; from the commit on it is the current version of its name. Does nothing for a machine that is published already. Errors: OE004 with every fault in DETAIL, OE005 when there is no such machine.';
 
+CREATE FUNCTION order_engine.state_machine()
+RETURNS trigger
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'oe_state_machine';
+COMMENT ON FUNCTION order_engine.state_machine() IS
+'Trigger that holds every UPDATE to a state machine and records each transition in history and outbox. Made by attach_machine; arguments: kind, machine, state column, id column and, where there is one, version column.';
+
+-- The check is the last BEFORE trigger and the record the first AFTER trigger;
+-- the function insists on these names.
+CREATE TRIGGER zz_order_engine_check BEFORE UPDATE ON order_engine.orders
+FOR EACH ROW EXECUTE FUNCTION order_engine.state_machine();
+CREATE TRIGGER "00_order_engine_record" AFTER UPDATE ON order_engine.orders
+FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state OR OLD.version IS DISTINCT FROM NEW.version)
+EXECUTE FUNCTION order_engine.state_machine();
+
+CREATE FUNCTION order_engine.attach_machine(
+	relation regclass,
+	kind text,
+	machine text,
+	state_column name,
+	id_column name,
+	version_column name DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_attach_machine';
+COMMENT ON FUNCTION order_engine.attach_machine(regclass, text, text, name, name, name) IS
+'Puts a table of the application under the current version of a state machine: new rows start in its initial state, an UPDATE of the state must be one of its transitions, and each is recorded in history and, with the kind as aggregate type and the id as aggregate id, in the outbox. The state column is text, varchar or an enum. The version column (integer or bigint, NOT NULL DEFAULT 0) counts the events and makes them a gapless sequence. id and version cannot be changed by hand. Runs as the caller, who must own the table. Errors: 42501 for another''s table, 42703 for a missing column, 42710 when a machine is attached already, 22023 for a reserved kind, a wrong type or rows in a state that the machine does not have, OE005 for a machine that is not published.';
+
+CREATE FUNCTION order_engine.detach_machine(relation regclass)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_detach_machine';
+COMMENT ON FUNCTION order_engine.detach_machine(regclass) IS
+'Takes the state machine off a table; history stays. Runs as the caller, who must own the table. Errors: 42501 for another''s table, 42704 when none is attached.';
+

@@ -14,6 +14,7 @@
 #include "relations.h"
 #include "settings.h"
 #include "shared.h"
+#include "state_machine.h"
 #include "wakeup.h"
 
 PG_MODULE_MAGIC;
@@ -26,6 +27,7 @@ _PG_init(void)
 	oe_settings_init();
 	oe_relations_init();
 	oe_machine_init();
+	oe_table_trigger_init();
 	oe_wakeup_init();
 
 	if (process_shared_preload_libraries_in_progress)

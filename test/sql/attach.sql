@@ -1,0 +1,211 @@
+-- State machines on tables of the application.
+\set VERBOSITY terse
+-- a clean slate
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS order_engine;
+CREATE EXTENSION order_engine;
+RESET client_min_messages;
+
+-- runs a command and returns its error, each part on a line of its own
+CREATE FUNCTION attempt(command text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	message text;
+	detail text;
+	hint text;
+BEGIN
+	EXECUTE command;
+	RETURN NEXT 'no error';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RETURN NEXT SQLSTATE || ' ' || message;
+	IF detail <> '' THEN
+		RETURN NEXT 'DETAIL ' || detail;
+	END IF;
+	IF hint <> '' THEN
+		RETURN NEXT 'HINT ' || hint;
+	END IF;
+END $$;
+CREATE VIEW trail AS
+SELECT order_id, entity, entity_id, seq, event, from_state, to_state, reason FROM order_engine.history ORDER BY entity_id, seq;
+CREATE VIEW events AS
+SELECT aggregatetype, aggregateid, aggregate_seq AS seq, type, payload FROM order_engine.outbox ORDER BY aggregateid, aggregate_seq;
+
+SELECT order_engine.define_machine('ticket', 'support', '{
+	"initial": "open", "states": {"open": {}, "waiting": {}, "closed": {"terminal": true}},
+	"transitions": [
+		{"event": "ask", "from": "open", "to": "waiting", "type": "helpdesk.asked"},
+		{"event": "answer", "from": "waiting", "to": "open"},
+		{"event": "close", "from": ["open", "waiting"], "to": "closed"}]}') AS machine_id \gset
+
+-- with a version column
+CREATE TABLE ticket (id integer PRIMARY KEY, "the state" text, note text, version bigint NOT NULL DEFAULT 0);
+SELECT attempt($$SELECT order_engine.attach_machine('ticket', 'ticket', 'support', 'the state', 'id', 'version')$$);
+SELECT order_engine.publish_machine(:machine_id);
+SELECT order_engine.attach_machine('ticket', 'ticket', 'support', 'the state', 'id', 'version');
+SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'ticket'::regclass ORDER BY tgname;
+
+-- rows start in the initial state, and that is no event
+INSERT INTO ticket VALUES (1, 'open', 'first'), (2, 'open', 'second');
+SELECT attempt($$INSERT INTO ticket VALUES (3, 'closed', 'third')$$);
+SELECT attempt($$INSERT INTO ticket VALUES (3, NULL, 'third')$$);
+SELECT * FROM trail;
+-- steps
+UPDATE ticket SET "the state" = 'waiting' WHERE id = 1;
+UPDATE ticket SET "the state" = 'open', note = 'answered' WHERE id = 1;
+UPDATE ticket SET note = 'still open', "the state" = 'open' WHERE id = 1;
+UPDATE ticket SET "the state" = 'closed';
+SELECT attempt($$UPDATE ticket SET "the state" = 'open' WHERE id = 1$$);
+SELECT attempt($$UPDATE ticket SET "the state" = NULL WHERE id = 1$$);
+SELECT attempt($$UPDATE ticket SET id = 7 WHERE id = 1$$);
+SELECT attempt($$UPDATE ticket SET version = 7 WHERE id = 1$$);
+SELECT * FROM ticket ORDER BY id;
+SELECT * FROM trail;
+SELECT * FROM events;
+DELETE FROM ticket WHERE id = 2;
+
+-- columns move, the machine stays
+ALTER TABLE ticket DROP COLUMN note;
+ALTER TABLE ticket RENAME COLUMN version TO counter;
+SELECT attempt($$INSERT INTO ticket (id, "the state") VALUES (4, 'open')$$);
+ALTER TABLE ticket RENAME COLUMN counter TO version;
+INSERT INTO ticket (id, "the state") VALUES (4, 'open');
+UPDATE ticket SET "the state" = 'waiting' WHERE id = 4;
+SELECT * FROM ticket WHERE id = 4;
+
+-- the next version of the machine counts from its commit on, in this session too
+SELECT order_engine.define_machine('ticket', 'support', '{
+	"initial": "open", "states": {"open": {}, "waiting": {}, "closed": {"terminal": true}, "lost": {"terminal": true}},
+	"transitions": [
+		{"event": "ask", "from": "open", "to": "waiting"},
+		{"event": "lose", "from": "waiting", "to": "lost"},
+		{"event": "close", "from": "open", "to": "closed"}]}') AS second_id \gset
+SELECT attempt($$UPDATE ticket SET "the state" = 'lost' WHERE id = 4$$);
+BEGIN;
+SELECT order_engine.publish_machine(:second_id);
+SAVEPOINT s;
+UPDATE ticket SET "the state" = 'lost' WHERE id = 4;
+ROLLBACK;
+SELECT attempt($$UPDATE ticket SET "the state" = 'lost' WHERE id = 4$$);
+SELECT order_engine.publish_machine(:second_id);
+UPDATE ticket SET "the state" = 'lost' WHERE id = 4;
+SELECT h.event, h.seq, h.machine_id = :second_id AS new_machine FROM order_engine.history AS h WHERE entity_id = '4' ORDER BY seq;
+
+-- once only; off and on again
+SELECT attempt($$SELECT order_engine.attach_machine('ticket', 'ticket', 'support', 'the state', 'id')$$);
+SELECT order_engine.detach_machine('ticket');
+UPDATE ticket SET "the state" = 'anything' WHERE id = 4;
+SELECT attempt($$SELECT order_engine.detach_machine('ticket')$$);
+SELECT attempt($$SELECT order_engine.attach_machine('ticket', 'ticket', 'support', 'the state', 'id')$$);
+UPDATE ticket SET "the state" = NULL WHERE id = 4;
+SELECT order_engine.attach_machine('ticket', 'ticket', 'support', 'the state', 'id', 'version');
+-- a row without a state enters at the start
+SELECT attempt($$UPDATE ticket SET "the state" = 'lost' WHERE id = 4$$);
+UPDATE ticket SET "the state" = 'open' WHERE id = 4;
+SELECT * FROM ticket ORDER BY id;
+DROP TABLE ticket;
+
+-- without a version column, with an enum, a uuid, a schema and quotes; rows that were there before
+CREATE SCHEMA "Help Desk";
+CREATE TYPE ticket_state AS ENUM ('open', 'waiting', 'closed', 'lost', 'unused');
+CREATE TABLE "Help Desk"."it's" ("State" ticket_state, "Key" uuid);
+INSERT INTO "Help Desk"."it's" VALUES ('waiting', '00000000-0000-0000-0000-000000000001');
+SELECT order_engine.attach_machine('"Help Desk"."it''s"', 'ticket', 'support', 'State', 'Key');
+UPDATE "Help Desk"."it's" SET "State" = 'lost';
+SELECT attempt($$UPDATE "Help Desk"."it's" SET "State" = 'unused'$$);
+SELECT * FROM trail WHERE entity_id LIKE '%-%';
+SELECT * FROM events WHERE aggregateid LIKE '%-%';
+INSERT INTO "Help Desk"."it's" VALUES ('open', NULL);
+SELECT attempt($$UPDATE "Help Desk"."it's" SET "State" = 'waiting' WHERE "Key" IS NULL$$);
+DROP SCHEMA "Help Desk" CASCADE;
+DROP TYPE ticket_state;
+
+-- a column of type integer for the version; a domain; a partitioned table
+CREATE DOMAIN status AS varchar(20) CHECK (VALUE <> '');
+CREATE TABLE parted (region text, id text, state status, version integer DEFAULT 0) PARTITION BY LIST (region);
+CREATE TABLE parted_n (version integer DEFAULT 0, state status, id text, region text);
+ALTER TABLE parted ATTACH PARTITION parted_n FOR VALUES IN ('n');
+CREATE TABLE parted_s PARTITION OF parted FOR VALUES IN ('s');
+SELECT order_engine.attach_machine('parted', 'ticket', 'support', 'state', 'id', 'version');
+INSERT INTO parted VALUES ('n', 'N1', 'open', NULL), ('s', 'S1', 'open', 2147483647);
+UPDATE parted SET state = 'waiting' WHERE id = 'N1';
+SELECT attempt($$UPDATE parted SET state = 'waiting' WHERE id = 'S1'$$);
+-- a row that moves to another partition would lose its trail: refused unless it is a new one
+SELECT attempt($$UPDATE parted SET region = 's' WHERE id = 'N1'$$);
+SELECT * FROM parted ORDER BY id;
+SELECT seq, type, aggregateid FROM events WHERE aggregateid = 'N1';
+DROP TABLE parted;
+DROP DOMAIN status;
+
+-- ON CONFLICT: the row that is proposed must be a new one, too
+CREATE TABLE ticket (id integer PRIMARY KEY, state text, version bigint);
+SELECT order_engine.attach_machine('ticket', 'ticket', 'support', 'state', 'id');
+INSERT INTO ticket VALUES (1, 'open') ON CONFLICT (id) DO UPDATE SET state = 'waiting';
+INSERT INTO ticket VALUES (1, 'open') ON CONFLICT (id) DO UPDATE SET state = 'waiting';
+SELECT attempt($$INSERT INTO ticket VALUES (1, 'lost') ON CONFLICT (id) DO UPDATE SET state = EXCLUDED.state$$);
+SELECT * FROM ticket;
+-- the id is the aggregate id
+INSERT INTO ticket VALUES (2, 'open');
+ALTER TABLE ticket ALTER COLUMN id TYPE text USING CASE id WHEN 2 THEN repeat('x', 256) ELSE id::text END;
+SELECT attempt($$UPDATE ticket SET state = 'waiting' WHERE id LIKE 'x%'$$);
+SELECT order_engine.detach_machine('ticket');
+
+-- arguments
+SELECT attempt(format('SELECT order_engine.attach_machine(%s)', args)) AS attempt
+FROM (VALUES
+	(1, $$NULL, 'ticket', 'support', 'state', 'id'$$),
+	(2, $$'ticket', NULL, 'support', 'state', 'id'$$),
+	(3, $$'ticket', 'ticket', NULL, 'state', 'id'$$),
+	(4, $$'ticket', 'ticket', 'support', NULL, 'id'$$),
+	(5, $$'ticket', 'ticket', 'support', 'state', NULL$$),
+	(6, $$'ticket', 'order', 'default', 'state', 'id'$$),
+	(7, $$'ticket', 'fulfillment', 'default', 'state', 'id'$$),
+	(8, $$'ticket', 'ticket', 'nothing', 'state', 'id'$$),
+	(9, $$'ticket', 'ticket', 'support', 'nothing', 'id'$$),
+	(10, $$'ticket', 'ticket', 'support', 'state', 'ctid'$$),
+	(11, $$'ticket', 'ticket', 'support', 'state', 'id', 'state'$$),
+	(12, $$'ticket', 'ticket', 'support', 'version', 'id'$$),
+	(13, $$'trail', 'ticket', 'support', 'entity', 'entity_id'$$),
+	(14, $$'order_engine.orders', 'ticket', 'support', 'state', 'order_id'$$),
+	(15, $$'order_engine.stock', 'ticket', 'support', 'sku', 'location'$$),
+	(16, $$0, 'ticket', 'support', 'state', 'id'$$)) AS v (n, args)
+ORDER BY n;
+SELECT attempt($$SELECT order_engine.detach_machine(NULL)$$);
+SELECT attempt($$SELECT order_engine.detach_machine('order_engine.orders')$$);
+
+-- only for the owner of the table, and only by those who may
+CREATE ROLE regress_owner;
+CREATE ROLE regress_stranger;
+GRANT CREATE ON SCHEMA public TO regress_owner;
+GRANT USAGE ON SCHEMA order_engine TO regress_owner, regress_stranger;
+GRANT EXECUTE ON FUNCTION order_engine.attach_machine, order_engine.detach_machine, order_engine.state_machine TO regress_owner;
+ALTER TABLE ticket OWNER TO regress_stranger;
+SET ROLE regress_owner;
+SELECT attempt($$SELECT order_engine.attach_machine('ticket', 'ticket', 'support', 'state', 'id')$$);
+SELECT attempt($$SELECT order_engine.detach_machine('ticket')$$);
+SET ROLE regress_stranger;
+SELECT attempt($$SELECT order_engine.attach_machine('ticket', 'ticket', 'support', 'state', 'id')$$);
+SELECT attempt($$CREATE TRIGGER zz_order_engine_check BEFORE UPDATE ON ticket FOR EACH ROW EXECUTE FUNCTION order_engine.state_machine('ticket', 'support', 'state', 'id')$$);
+RESET ROLE;
+ALTER TABLE ticket OWNER TO regress_owner;
+DELETE FROM ticket WHERE id LIKE 'x%';
+SET ROLE regress_owner;
+SELECT order_engine.attach_machine('ticket', 'ticket', 'support', 'state', 'id');
+-- the owner has no right on history and outbox, yet his events are recorded
+INSERT INTO ticket VALUES ('9', 'open');
+UPDATE ticket SET state = 'waiting' WHERE id = '9';
+SELECT attempt('SELECT * FROM order_engine.history');
+RESET ROLE;
+SELECT * FROM trail WHERE entity_id = '9';
+
+-- the extension does not go while a table depends on it, and takes the triggers along
+DROP VIEW trail, events;
+SELECT attempt('DROP EXTENSION order_engine');
+SET client_min_messages = warning;
+DROP EXTENSION order_engine CASCADE;
+CREATE EXTENSION order_engine;
+RESET client_min_messages;
+UPDATE ticket SET state = 'anything' WHERE id = '9';
+DROP TABLE ticket;
+DROP FUNCTION attempt;
+REVOKE ALL ON SCHEMA public FROM regress_owner;
+DROP ROLE regress_owner, regress_stranger;
