@@ -49,3 +49,23 @@ AS 'MODULE_PATHNAME', 'oe_detach_machine';
 COMMENT ON FUNCTION order_engine.detach_machine(regclass) IS
 'Takes the state machine off a table; history stays. Runs as the caller, who must own the table. Errors: 42501 for another''s table, 42704 when none is attached.';
 
+CREATE FUNCTION order_engine.transition(
+	entity text,
+	id bigint,
+	event text,
+	reason text DEFAULT NULL,
+	expected_version bigint DEFAULT NULL,
+	metadata jsonb DEFAULT NULL,
+	idempotency_key text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_transition';
+COMMENT ON FUNCTION order_engine.transition(text, bigint, text, text, bigint, jsonb, text) IS
+'Applies an event to an order (entity "order") and returns the state that follows. When the order is already in the state that the event leads to, returns it and changes nothing. reason and metadata go into history, reason also into the event. Errors: OE001 with the events that are possible, OE002 or its own code for a guard, OE003 when the order does not have the expected version, OE005 when there is no such order, OE101 and OE102 for the idempotency key, 22023 for an unknown entity.';
+
+CREATE FUNCTION order_engine.allowed_events(entity text, id bigint)
+RETURNS TABLE (event text, to_state text, allowed boolean, reason text)
+LANGUAGE C STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_allowed_events';
+COMMENT ON FUNCTION order_engine.allowed_events(text, bigint) IS
+'Each event that the machine has for the order''s state, whether its guards would agree now, and if not, the reason. Takes no locks. Errors: OE005 when there is no such order, 22023 for an unknown entity.';

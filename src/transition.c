@@ -1,0 +1,217 @@
+/*
+ * transition.c
+ *	  transition(): apply an event to an order.
+ *
+ * The verb decides which state the event leads to and runs one UPDATE; the
+ * trigger does the rest, as it does for an UPDATE written by hand.  The order
+ * row is locked first, so of two callers the second sees what the first did: a
+ * webhook and the synchronous reply may both say "paid", and both succeed.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "args.h"
+#include "catalog/pg_type.h"
+#include "errors.h"
+#include "idempotency.h"
+#include "machine.h"
+#include "miscadmin.h"
+#include "query.h"
+#include "record.h"
+#include "state_machine.h"
+#include "tcop/utility.h"
+#include "transition.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(oe_transition);
+
+static void
+raise_not_found(int64 order_id)
+{
+	OeJson		detail;
+
+	oe_json_begin(&detail);
+	oe_json_text(&detail, "entity", "order");
+	oe_json_int64(&detail, "id", order_id);
+	ereport(ERROR,
+			(errcode(ERRCODE_OE_NOT_FOUND),
+			 errmsg("there is no order " INT64_FORMAT, order_id),
+			 errdetail_internal("%s", oe_json_end(&detail))));
+}
+
+/* The one row that a query selects, into the caller's memory context. */
+static void
+read_order(OeQuery *query, int64 order_id, bool read_only, OeOrder *order)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Datum		arg = Int64GetDatum(order_id);
+	TupleDesc	desc;
+	HeapTuple	tuple;
+	Datum	   *values;
+	bool	   *nulls;
+
+	SPI_connect();
+	if (oe_query_run(query, &arg, NULL, read_only, SPI_OK_SELECT) != 1)
+		raise_not_found(order_id);
+	desc = SPI_tuptable->tupdesc;
+	if (desc->natts < Natts_orders)
+		elog(ERROR, "order_engine.orders has %d columns, not %d", desc->natts, Natts_orders);
+	MemoryContextSwitchTo(caller);
+	tuple = heap_copytuple(SPI_tuptable->vals[0]);
+	values = palloc(sizeof(Datum) * desc->natts);
+	nulls = palloc(sizeof(bool) * desc->natts);
+	heap_deform_tuple(tuple, desc, values, nulls);
+	oe_order_from_row(order, values, nulls);
+	SPI_finish();
+}
+
+void
+oe_order_lock(int64 order_id, LockWaitPolicy policy, OeOrder *order)
+{
+	static OeQuery wait = {
+		"SELECT * FROM order_engine.orders WHERE order_id = $1 FOR NO KEY UPDATE",
+		1, {INT8OID}
+	};
+	static OeQuery nowait = {
+		"SELECT * FROM order_engine.orders WHERE order_id = $1 FOR NO KEY UPDATE NOWAIT",
+		1, {INT8OID}
+	};
+
+	Assert(policy != LockWaitSkip);
+	read_order(policy == LockWaitError ? &nowait : &wait, order_id, false, order);
+}
+
+void
+oe_order_read(int64 order_id, OeOrder *order)
+{
+	static OeQuery query = {
+		"SELECT * FROM order_engine.orders WHERE order_id = $1",
+		1, {INT8OID}
+	};
+
+	read_order(&query, order_id, true, order);
+}
+
+static void
+update_state(int64 order_id, const char *state)
+{
+	static OeQuery query = {
+		"UPDATE order_engine.orders SET state = $2 WHERE order_id = $1",
+		2, {INT8OID, TEXTOID}
+	};
+	Datum		values[2] = {Int64GetDatum(order_id), CStringGetTextDatum(state)};
+
+	SPI_connect();
+	if (oe_query_run(&query, values, NULL, false, SPI_OK_UPDATE) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				 errmsg("another trigger suppressed the change of order " INT64_FORMAT, order_id)));
+	SPI_finish();
+}
+
+char *
+oe_order_apply(const OeOrder *order, const char *event, const char *reason, Jsonb *metadata)
+{
+	const OeMachine *machine = oe_machine_by_id(order->machine_id);
+	const OeTransition *transition = oe_machine_find_event(machine, order->state, event);
+	OeVerbCall	call = {0};
+
+	if (transition == NULL)
+	{
+		OeInvalidTransition what = {.entity = "order", .id_is_number = true};
+
+		if (oe_machine_event_enters(machine, event, order->state))
+			return pstrdup(order->state);
+		what.entity_id = psprintf(INT64_FORMAT, order->order_id);
+		what.from = order->state;
+		what.event = event;
+		oe_invalid_transition(machine, &what);
+	}
+
+	call.order_id = order->order_id;
+	call.version = order->version + 1;
+	call.reason = reason;
+	call.metadata = metadata;
+	oe_verb_begin(&call);
+	PG_TRY();
+	{
+		update_state(order->order_id, transition->to);
+	}
+	PG_FINALLY();
+	{
+		oe_verb_end(&call);
+	}
+	PG_END_TRY();
+	return pstrdup(transition->to);
+}
+
+static void
+check_version(const OeOrder *order, int64 expected)
+{
+	OeJson		detail;
+
+	if (order->version == expected)
+		return;
+	oe_json_begin(&detail);
+	oe_json_text(&detail, "entity", "order");
+	oe_json_int64(&detail, "id", order->order_id);
+	oe_json_int64(&detail, "expected", expected);
+	oe_json_int64(&detail, "actual", order->version);
+	ereport(ERROR,
+			(errcode(ERRCODE_OE_VERSION_CONFLICT),
+			 errmsg("order " INT64_FORMAT " has version " INT64_FORMAT ", not " INT64_FORMAT,
+					order->order_id, order->version, expected),
+			 errdetail_internal("%s", oe_json_end(&detail)),
+			 errhint("Read the order again and decide anew.")));
+}
+
+/*
+ * transition(entity, id, event, reason, expected_version, metadata, idempotency_key)
+ */
+Datum
+oe_transition(PG_FUNCTION_ARGS)
+{
+	char	   *entity = oe_arg_name(fcinfo, 0, "entity");
+	int64		order_id;
+	char	   *event = oe_arg_name(fcinfo, 2, "event");
+	char	   *reason = oe_arg_text_or_null(fcinfo, 3);
+	Jsonb	   *metadata = oe_arg_metadata(fcinfo, 5, "metadata");
+	char	   *key = oe_arg_name_or_null(fcinfo, 6, "idempotency_key");
+	JsonbParseState *request = NULL;
+	OeIdempotency call;
+	OeOrder		order;
+	char	   *result;
+
+	oe_arg_require(fcinfo, 1, "id");
+	order_id = PG_GETARG_INT64(1);
+	if (strcmp(entity, "order") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown entity \"%s\"", entity),
+				 errhint("The entity is \"order\".")));
+
+	(void) pushJsonbValue(&request, WJB_BEGIN_OBJECT, NULL);
+	oe_jsonb_push_text(&request, "entity", entity);
+	oe_jsonb_push_int64(&request, "id", order_id);
+	oe_jsonb_push_text(&request, "event", event);
+	oe_jsonb_push_text(&request, "reason", reason);
+	if (!PG_ARGISNULL(4))
+		oe_jsonb_push_int64(&request, "expected_version", PG_GETARG_INT64(4));
+	oe_jsonb_push_jsonb(&request, "metadata", metadata);
+	if (oe_idempotency_begin(&call, "transition", key,
+							 JsonbValueToJsonb(pushJsonbValue(&request, WJB_END_OBJECT, NULL)),
+							 &result))
+		PG_RETURN_TEXT_P(cstring_to_text(result));
+	PreventCommandIfReadOnly("transition()");
+
+	oe_order_lock(order_id, oe_idempotency_lock_policy(&call), &order);
+	if (oe_idempotency_recheck(&call, &result))
+		PG_RETURN_TEXT_P(cstring_to_text(result));
+
+	/* before anything else: who names a version wants to know of any change */
+	if (!PG_ARGISNULL(4))
+		check_version(&order, PG_GETARG_INT64(4));
+	result = oe_order_apply(&order, event, reason, metadata);
+	oe_idempotency_finish(&call, result);
+	PG_RETURN_TEXT_P(cstring_to_text(result));
+}
