@@ -111,6 +111,6 @@ COMMENT ON COLUMN order_engine.order_line.sku IS 'The product.';
 COMMENT ON COLUMN order_engine.order_line.location IS 'The location that the caller asked for; null when the engine chose.';
 COMMENT ON COLUMN order_engine.order_line.seller IS 'Seller of a marketplace, free text.';
 COMMENT ON COLUMN order_engine.order_line.unit_price IS 'Price of one unit when placed, in the currency of the order.';
-COMMENT ON COLUMN order_engine.order_line.line_total IS 'quantity * unit_price, rounded to the currency.';
+COMMENT ON COLUMN order_engine.order_line.line_total IS 'unit_price times the units that remain after partial cancellations, rounded to the currency. The cancellation of the whole order leaves it.';
 COMMENT ON COLUMN order_engine.order_line.metadata IS 'Free for the application.';
 SELECT pg_catalog.pg_extension_config_dump('order_engine.order_line', '');

@@ -1,0 +1,58 @@
+/*
+ * order_json.c
+ *	  SQL function order_json: an order with everything that belongs to it.
+ */
+#include "postgres.h"
+
+#include "args.h"
+#include "catalog/pg_type.h"
+#include "errors.h"
+#include "query.h"
+
+PG_FUNCTION_INFO_V1(oe_order_json);
+
+Datum
+oe_order_json(PG_FUNCTION_ARGS)
+{
+	static OeQuery query = {
+		"SELECT pg_catalog.jsonb_build_object("
+		"  'order', pg_catalog.to_jsonb(o) - 'last_txid',"
+		"  'lines', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(l) - 'order_id'"
+		"       ORDER BY l.line_no), '[]')"
+		"     FROM order_engine.order_line l WHERE l.order_id = o.order_id),"
+		"  'reservations', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(r)"
+		"       - 'reservation_id' - 'ref' ORDER BY r.sku, r.location, r.slot), '[]')"
+		"     FROM order_engine.reservation r WHERE r.reservation_id = o.order_id),"
+		"  'history', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(h) - 'order_id'"
+		"       ORDER BY h.seq, h.created_at), '[]')"
+		"     FROM order_engine.history h WHERE h.order_id = o.order_id))"
+		" FROM order_engine.orders o WHERE o.order_id = $1",
+		1, {INT8OID}
+	};
+	int64		order_id;
+	Datum		arg;
+	Datum		result;
+	bool		isnull;
+
+	oe_arg_require(fcinfo, 0, "order_id");
+	order_id = PG_GETARG_INT64(0);
+	arg = Int64GetDatum(order_id);
+
+	SPI_connect();
+	if (oe_query_run(&query, &arg, NULL, true, SPI_OK_SELECT) != 1)
+	{
+		OeJson		json;
+
+		oe_json_begin(&json);
+		oe_json_text(&json, "entity", "order");
+		oe_json_int64(&json, "id", order_id);
+		ereport(ERROR,
+				(errcode(ERRCODE_OE_NOT_FOUND),
+				 errmsg("there is no order " INT64_FORMAT, order_id),
+				 errdetail_internal("%s", oe_json_end(&json))));
+	}
+	result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	result = SPI_datumTransfer(result, false, -1);
+	SPI_finish();
+	PG_RETURN_DATUM(result);
+}
