@@ -1,0 +1,138 @@
+-- Idempotency keys: what a repeated call gets.
+\set VERBOSITY terse
+-- a clean slate
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS order_engine;
+CREATE EXTENSION order_engine;
+RESET client_min_messages;
+
+-- runs a command and returns its error; DETAIL without the time
+CREATE FUNCTION pg_temp.attempt(command text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	message text;
+	detail text;
+BEGIN
+	EXECUTE command;
+	RETURN NEXT 'no error';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+	RETURN NEXT SQLSTATE || ' ' || message;
+	IF detail <> '' THEN
+		RETURN NEXT 'DETAIL ' || regexp_replace(detail, '\d{4}-\d\d-\d\dT[\d:.+-]+', 'TIME');
+	END IF;
+END $$;
+
+SELECT order_engine.upsert_product('A', 'A', 10, 'EUR');
+SELECT order_engine.adjust_stock('A', 'default', 100, 'delivery');
+
+CREATE TEMP VIEW counts AS
+SELECT (SELECT count(*) FROM order_engine.orders) AS orders, (SELECT count(*) FROM order_engine.outbox) AS events,
+	(SELECT count(*) FROM order_engine.history) AS history, (SELECT count(*) FROM order_engine.idempotency_key) AS keys,
+	(SELECT sum(reserved) FROM order_engine.stock) AS reserved, (SELECT count(*) FROM order_engine.stock_movement) AS movements;
+
+-- first call, then the same again
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 2, "unit_price": 1.0}]', 'EUR', shipping => 1, idempotency_key => 'k1') AS id,
+	order_engine.was_replayed() \gset first_
+\echo :first_was_replayed
+SELECT * FROM counts;
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 2, "unit_price": 1.0}]', 'EUR', shipping => 1, idempotency_key => 'k1') = :first_id AS same,
+	order_engine.was_replayed();
+-- the same by value: order of the keys, spelling of the numbers
+SELECT order_engine.place_order('c', '[{"unit_price": 1.00, "quantity": 2.0, "sku": "A"}]', 'EUR', shipping => 1.000, idempotency_key => 'k1') = :first_id AS same;
+SELECT * FROM counts;
+
+-- a stored key has no arguments in it
+SELECT scope = 'user:' || session_user AS scope, key, operation, result = :'first_id' AS is_result FROM order_engine.idempotency_key;
+SELECT column_name FROM information_schema.columns WHERE table_schema = 'order_engine' AND table_name = 'idempotency_key' ORDER BY 1;
+
+-- other arguments, each alone
+SELECT pg_temp.attempt($$SELECT order_engine.place_order('d', '[{"sku": "A", "quantity": 2, "unit_price": 1.0}]', 'EUR', shipping => 1, idempotency_key => 'k1')$$);
+SELECT pg_temp.attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 3, "unit_price": 1.0}]', 'EUR', shipping => 1, idempotency_key => 'k1')$$);
+SELECT pg_temp.attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 2, "unit_price": "1.0"}]', 'EUR', shipping => 1, idempotency_key => 'k1')$$);
+SELECT count(*) AS differ FROM (VALUES
+	('USD', NULL, 'default', NULL, 'prepaid', 1, 0, 0, NULL, NULL, NULL), ('EUR', 'n', 'default', NULL, 'prepaid', 1, 0, 0, NULL, NULL, NULL),
+	('EUR', NULL, 'web', NULL, 'prepaid', 1, 0, 0, NULL, NULL, NULL), ('EUR', NULL, 'default', 'r', 'prepaid', 1, 0, 0, NULL, NULL, NULL),
+	('EUR', NULL, 'default', NULL, 'invoice', 1, 0, 0, NULL, NULL, NULL), ('EUR', NULL, 'default', NULL, 'prepaid', 2, 0, 0, NULL, NULL, NULL),
+	('EUR', NULL, 'default', NULL, 'prepaid', 1, 1, 0, NULL, NULL, NULL), ('EUR', NULL, 'default', NULL, 'prepaid', 1, 0, 1, NULL, NULL, NULL),
+	('EUR', NULL, 'default', NULL, 'prepaid', 1, 0, 0, 3, NULL, NULL), ('EUR', NULL, 'default', NULL, 'prepaid', 1, 0, 0, NULL, '1 hour', NULL),
+	('EUR', NULL, 'default', NULL, 'prepaid', 1, 0, 0, NULL, NULL, '{}')) AS v (currency, number, channel, region, terms, shipping, tax, discount, expected, hold, metadata),
+	LATERAL pg_temp.attempt(format('SELECT order_engine.place_order(%L, %L, %L, %L, %L, %L, %L, %L, %L, %L, %L, %L, %L, %L)', 'c',
+		'[{"sku": "A", "quantity": 2, "unit_price": 1.0}]', currency, number, channel, region, terms, shipping, tax, discount, expected, hold, metadata, 'k1')) AS error
+WHERE error LIKE 'OE102%';
+-- not even these are taken for one another, which differ in their nesting only
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', metadata => '{"a": {"b": 1, "c": 2}}', idempotency_key => 'nested') IS NOT NULL AS placed;
+SELECT pg_temp.attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', metadata => '{"a": {"b": 1}, "c": 2}', idempotency_key => 'nested')$$);
+-- another operation
+SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, 'r', idempotency_key => 'k1')$$);
+SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'r', idempotency_key => 'k1')$$, :first_id));
+
+-- a first call that failed leaves nothing; a repetition runs afresh
+SELECT pg_temp.attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1000}]', 'EUR', idempotency_key => 'k2')$$);
+SELECT count(*) AS stored FROM order_engine.idempotency_key WHERE key = 'k2';
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k2') IS NOT NULL AS placed, order_engine.was_replayed();
+
+-- rolled back, whole or to a savepoint
+BEGIN;
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k3') IS NOT NULL AS placed;
+ROLLBACK;
+BEGIN;
+SAVEPOINT s;
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k3') IS NOT NULL AS placed, order_engine.was_replayed();
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k3') IS NOT NULL AS placed, order_engine.was_replayed();
+ROLLBACK TO s;
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k3') IS NOT NULL AS placed, order_engine.was_replayed();
+COMMIT;
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k3') IS NOT NULL AS placed, order_engine.was_replayed();
+
+-- twice in one query
+SELECT count(DISTINCT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k4')) AS orders FROM generate_series(1, 3);
+
+-- was_replayed() tells of this transaction only, and of the last verb in it
+SELECT order_engine.was_replayed();
+BEGIN;
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k4') IS NOT NULL AS placed;
+SELECT order_engine.was_replayed();
+SELECT order_engine.adjust_stock('A', 'default', 0, 'count') IS NOT NULL AS counted;
+SELECT order_engine.was_replayed();
+COMMIT;
+
+-- a replay writes nothing and so works in a read-only transaction, and in a repeatable one
+SELECT * FROM counts;
+BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k4') IS NOT NULL AS placed;
+SELECT order_engine.was_replayed();
+COMMIT;
+SELECT * FROM counts;
+
+-- keys belong to the tenant, or else to the session user
+BEGIN;
+SET LOCAL order_engine.tenant = 'acme';
+SELECT order_engine.place_order('another', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k1') <> :first_id AS other, order_engine.was_replayed();
+COMMIT;
+BEGIN;
+SET LOCAL order_engine.tenant = 'globex';
+SELECT order_engine.place_order('yet another', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k1') <> :first_id AS other, order_engine.was_replayed();
+COMMIT;
+SELECT replace(scope, session_user, 'ME') AS scope FROM order_engine.idempotency_key WHERE key = 'k1' ORDER BY 1;
+
+-- demanded by a setting
+SET order_engine.idempotency_required = on;
+SELECT pg_temp.attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR')$$);
+SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, 'r')$$);
+SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'r')$$, :first_id));
+SELECT pg_temp.attempt($$SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1}]')$$);
+SELECT pg_temp.attempt($$SELECT order_engine.release_stock(1)$$);
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k5') IS NOT NULL AS placed;
+RESET order_engine.idempotency_required;
+
+-- the other verbs
+SELECT order_engine.adjust_stock('A', 'default', 5, 'delivery', idempotency_key => 'a1') AS on_hand, order_engine.was_replayed();
+SELECT order_engine.adjust_stock('A', 'default', 5, 'delivery', idempotency_key => 'a1') AS on_hand, order_engine.was_replayed();
+SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1}]', 'cart', '1 hour', idempotency_key => 'r1') AS id \gset cart_
+SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1}]', 'cart', '1 hour', idempotency_key => 'r1') = :cart_id AS same, order_engine.was_replayed();
+SELECT pg_temp.attempt($$SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1}]', 'cart', '2 hours', idempotency_key => 'r1')$$);
+SELECT order_engine.release_stock(:cart_id, 'left', idempotency_key => 'r2'), order_engine.was_replayed();
+SELECT order_engine.release_stock(:cart_id, 'left', idempotency_key => 'r2'), order_engine.was_replayed();
+SELECT order_engine.cancel_order(:first_id, 'changed his mind', idempotency_key => 'c1'), order_engine.was_replayed();
+SELECT order_engine.cancel_order(:first_id, 'changed his mind', idempotency_key => 'c1'), order_engine.was_replayed();
+SELECT * FROM order_engine.verify_stock();
