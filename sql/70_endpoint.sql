@@ -255,12 +255,12 @@ CREATE FUNCTION order_engine.drop_endpoint(name text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	id integer := order_engine.endpoint_id(name);
+	dropped integer := order_engine.endpoint_id(name);
 BEGIN
 	-- the worker removes what it writes for the endpoint from now on
-	DELETE FROM order_engine.endpoint WHERE endpoint_id = id;
-	DELETE FROM order_engine.delivery_retry WHERE endpoint_id = id;
-	DELETE FROM order_engine.dead_letter WHERE endpoint_id = id;
+	DELETE FROM order_engine.endpoint WHERE endpoint_id = dropped;
+	DELETE FROM order_engine.delivery_retry WHERE endpoint_id = dropped;
+	DELETE FROM order_engine.dead_letter WHERE endpoint_id = dropped;
 	RETURN drop_endpoint.name;
 END
 $$;

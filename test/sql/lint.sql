@@ -7,7 +7,7 @@ FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass 
 WHERE e.extname = 'order_engine' AND d.deptype = 'e';
 
 -- there is something to look at
-SELECT count(*) > 80 AS objects FROM member;
+SELECT count(*) > 60 AS objects FROM member;
 
 -- a function with its owner's rights pins its search_path
 SELECT p.oid::regprocedure

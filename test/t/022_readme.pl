@@ -22,7 +22,7 @@ $node->append_conf('postgresql.conf', "shared_preload_libraries = 'order_engine'
 $node->start;
 
 my $output = $node->safe_psql('postgres', $example);
-my ($replayed) = $output =~ /^(\d+)$/m;
+my ($replayed) = $output =~ /^100\n(\d+)$/m;
 
 isnt($replayed, undef, 'the repeated call returns an id');
 like($output, qr/^confirmed$/m, 'the order is confirmed');
