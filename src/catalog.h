@@ -5,6 +5,7 @@
 #ifndef OE_CATALOG_H
 #define OE_CATALOG_H
 
+#include "compat.h"
 #include "rows.h"
 #include "utils/numeric.h"
 
@@ -23,6 +24,6 @@ extern OeRows *oe_products_open(void);
 extern bool oe_product_find(OeRows *products, const char *sku, OeProduct *product);
 
 /* Raises OE203 with the SKUs in DETAIL. */
-extern void oe_unknown_skus(const char *const *skus, int n) pg_attribute_noreturn();
+pg_noreturn extern void oe_unknown_skus(const char *const *skus, int n);
 
 #endif							/* OE_CATALOG_H */

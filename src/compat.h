@@ -11,6 +11,7 @@
 #include "executor/executor.h"
 #include "storage/proc.h"
 #include "utils/relcache.h"
+#include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000
 #error "order_engine needs PostgreSQL 15 or later"
@@ -88,7 +89,7 @@ oe_compat_primary_key(Relation rel)
 #define oe_compat_my_lxid()	(MyProc->lxid)
 #endif
 
-/* 17 replaced pgprocno by a macro over the process array */
+/* 17 replaced pgprocno by MyProcNumber */
 #if PG_VERSION_NUM >= 170000
 #define oe_compat_my_procno()	((int) MyProcNumber)
 #else
@@ -97,18 +98,21 @@ oe_compat_primary_key(Relation rel)
 
 /* 17 lets an extension name its own wait events */
 #if PG_VERSION_NUM >= 170000
-#include "utils/wait_event.h"
 #define oe_compat_wait_event(name)	WaitEventExtensionNew(name)
 #else
-#include "utils/wait_event.h"
 #define oe_compat_wait_event(name)	PG_WAIT_EXTENSION
 #endif
 
-/* 18 gave CreateWaitEventSet a resource owner, as did 17 */
+/* 17 asks for a resource owner, which may be none, instead of a memory context */
 #if PG_VERSION_NUM >= 170000
 #define oe_compat_create_wait_event_set(n)	CreateWaitEventSet(NULL, (n))
 #else
 #define oe_compat_create_wait_event_set(n)	CreateWaitEventSet(TopMemoryContext, (n))
+#endif
+
+/* 18 put pg_noreturn, in front of a declaration, in the place of pg_attribute_noreturn() */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn	pg_attribute_noreturn()
 #endif
 
 #endif							/* OE_COMPAT_H */

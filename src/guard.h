@@ -5,6 +5,7 @@
 #ifndef OE_GUARD_H
 #define OE_GUARD_H
 
+#include "compat.h"
 #include "order_row.h"
 
 #define OE_GUARD_NO_HOLD			(1u << 0)	/* no hold is open */
@@ -32,7 +33,7 @@ extern bool oe_guards_pass(uint32 guards, const OeOrder *order, TimestampTz now,
 						   OeRejection *rejection);
 
 /* The error of a rejection: OE002, or the guard's own code. */
-extern void oe_guard_reject(const OeRejection *rejection, const OeOrder *order,
-							const char *event) pg_attribute_noreturn();
+pg_noreturn extern void oe_guard_reject(const OeRejection *rejection, const OeOrder *order,
+										const char *event);
 
 #endif							/* OE_GUARD_H */

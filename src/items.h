@@ -5,6 +5,7 @@
 #ifndef OE_ITEMS_H
 #define OE_ITEMS_H
 
+#include "compat.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
@@ -41,6 +42,6 @@ typedef struct OeItem
 extern OeItem *oe_items_parse(Jsonb *items, uint32 allowed, int *count);
 
 /* Raises 22023 about one member of an item. */
-extern void oe_item_error(int position, const char *key, const char *fault) pg_attribute_noreturn();
+pg_noreturn extern void oe_item_error(int position, const char *key, const char *fault);
 
 #endif							/* OE_ITEMS_H */

@@ -6,6 +6,7 @@
 #define OE_STATE_MACHINE_H
 
 #include "commands/trigger.h"
+#include "compat.h"
 #include "machine.h"
 #include "utils/jsonb.h"
 
@@ -72,8 +73,8 @@ typedef struct OeInvalidTransition
 	const char *to;				/* ... or a state */
 } OeInvalidTransition;
 
-extern void oe_invalid_transition(const OeMachine *machine, const OeInvalidTransition *what)
-			pg_attribute_noreturn();
+pg_noreturn extern void oe_invalid_transition(const OeMachine *machine,
+											  const OeInvalidTransition *what);
 
 /* order_trigger.c: the trigger on order_engine.orders */
 extern HeapTuple oe_order_check(TriggerData *trigdata);
@@ -90,9 +91,9 @@ extern void oe_table_trigger_init(void);
 extern bool oe_same_value(TupleTableSlot *a, TupleTableSlot *b, int attnum);
 
 /* The error for a column that only the engine may change. */
-extern void oe_kept_column(Relation rel, int attnum) pg_attribute_noreturn();
+pg_noreturn extern void oe_kept_column(Relation rel, int attnum);
 
 /* The error for a row that another trigger changed behind the check. */
-extern void oe_changed_behind(Relation rel) pg_attribute_noreturn();
+pg_noreturn extern void oe_changed_behind(Relation rel);
 
 #endif							/* OE_STATE_MACHINE_H */
