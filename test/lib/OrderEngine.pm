@@ -157,6 +157,9 @@ order_engine.create_endpoint:
   query => 'status=503&attempts=2'    misbehaviour, see receiver.js
   database => 'postgres'
 
+An endpoint that has something to send at once (start_at) should be given a
+secret, so that the receiver knows it before.
+
 =cut
 
 sub create_endpoint
@@ -165,6 +168,9 @@ sub create_endpoint
 	my $path = delete $arguments{path} // "/$name";
 	my $query = delete $arguments{query};
 	my $database = delete $arguments{database};
+
+	$receiver->control({ secrets => { $path => $arguments{secret} } })
+	  if defined $arguments{secret};
 	my $secret = $self->call(
 		'create_endpoint',
 		{

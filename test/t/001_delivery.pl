@@ -14,8 +14,6 @@ use Test::More;
 my $node = OrderEngine->start_new('main', conf => 'track_commit_timestamp = on');
 my $receiver = OrderEngine::Receiver->new;
 
-sub ids { return map { $_->{id} } @_; }
-
 #
 # What goes over the wire
 #
@@ -160,8 +158,8 @@ $node->call('alter_endpoint',
 $node->emit('m', type => 'other.event');
 my $second = $node->emit('m');
 $receiver->wait_for_id('/moved2', $second);
-is_deeply([ ids($receiver->requests('/moved')) ], [$first], 'the old URL gets no more');
-is_deeply([ ids($receiver->requests('/moved2')) ],
+is_deeply([ $receiver->ids('/moved') ], [$first], 'the old URL gets no more');
+is_deeply([ $receiver->ids('/moved2') ],
 	[$second], 'the new URL gets what the new filter lets through');
 
 #
@@ -178,7 +176,7 @@ $receiver->control({ release => JSON::PP::true, rules => [] });
 $node->create_endpoint($receiver, 'moved');
 $second = $node->emit('m');
 $receiver->wait_for_id('/moved', $second);
-is_deeply([ ids($receiver->requests('/moved')) ],
+is_deeply([ $receiver->ids('/moved') ],
 	[ $first, $second ], 'a new endpoint of the same name starts afresh');
 is($receiver->stats('/moved')->{unverified}, 0, 'with its own secret');
 is($receiver->stats('/moved2')->{requests}, 2, 'nothing went to the one that was dropped');
@@ -244,14 +242,15 @@ is(join(' ', map { $_->{type} } $receiver->requests('/committed')),
 #
 # Where a new endpoint starts
 #
-$node->create_endpoint($receiver, 'earliest', start_at => 'earliest');
+$node->create_endpoint($receiver, 'earliest', start_at => 'earliest',
+	secret => 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw');
 $node->create_endpoint($receiver, 'now');
 my $last = $node->emit('last');
 $receiver->wait_for_id('/now', $last);
-is_deeply([ ids($receiver->requests('/now')) ], [$last], 'start_at now');
+is_deeply([ $receiver->ids('/now') ], [$last], 'start_at now');
 my @emitted = $node->emitted;
 $receiver->wait_for('/earliest', accepted => scalar @emitted);
-is_deeply([ sort(ids($receiver->requests('/earliest'))) ],
+is_deeply([ sort($receiver->ids('/earliest')) ],
 	[ sort @emitted ], 'start_at earliest: all that there is, once');
 
 # and one that is made in the transaction that emits

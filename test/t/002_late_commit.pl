@@ -56,7 +56,7 @@ foreach my $round (1 .. 5)
 	$node->emit_many("'early $round ' || i", 1, 1000);
 	$total += 1000;
 	$receiver->wait_for('/shop', accepted => $total);
-	is(scalar(grep { $_->{id} eq $id } $receiver->requests('/shop')),
+	is(scalar(grep { $_ eq $id } $receiver->ids('/shop')),
 		0, 'nothing is sent before its transaction commits');
 
 	# and some right around it
@@ -65,7 +65,7 @@ foreach my $round (1 .. 5)
 	$node->emit_many("'around $round ' || i", 11, 20);
 	$total += 21;
 	$receiver->wait_for('/shop', accepted => $total);
-	is(scalar(grep { $_->{id} eq $id } $receiver->requests('/shop')),
+	is(scalar(grep { $_ eq $id } $receiver->ids('/shop')),
 		1, 'it is sent once when the transaction has committed');
 	$late->quit;
 }
@@ -84,7 +84,7 @@ $late->quit;
 $node->emit_many("'after ' || i", 1, 10);
 $total += 20;
 $receiver->wait_for('/shop', accepted => $total);
-is(scalar(grep { $_->{id} eq $never } $receiver->requests('/shop')),
+is(scalar(grep { $_ eq $never } $receiver->ids('/shop')),
 	0, 'nothing is sent of a late one that rolls back');
 
 #
@@ -135,7 +135,7 @@ $total += 1;
 $receiver->wait_for('/shop', accepted => $total);
 $_->quit foreach values %sessions;
 
-is_deeply([ sort map { $_->{id} } $receiver->requests('/shop') ],
+is_deeply([ sort $receiver->ids('/shop') ],
 	[ sort $node->emitted ], 'in all, each event was sent once');
 
 #

@@ -1,0 +1,234 @@
+
+# Receivers that misbehave: what is tried again, in which order, until when, and
+# what becomes of the rest.
+
+use strict;
+use warnings FATAL => 'all';
+
+use JSON::PP ();
+use OrderEngine qw(emit_sql poll_until);
+use OrderEngine::Receiver;
+use Test::More;
+
+my $true = JSON::PP::true;
+my $node = OrderEngine->start_new('main');
+my $receiver = OrderEngine::Receiver->new;
+
+sub retries
+{
+	return $node->value('SELECT count(*) FROM order_engine.delivery_retry');
+}
+
+# The sequence numbers in the order of their first attempts.
+sub sequences
+{
+	my ($from, $path, $aggregateid) = @_;
+
+	return join(' ',
+		map { $_->{sequence} }
+		grep { $_->{attempt} == 1 && $_->{aggregateid} eq $aggregateid }
+		  $from->requests($path));
+}
+
+sub status_of
+{
+	my ($name, $columns) = @_;
+
+	return $node->value(
+		"SELECT $columns FROM order_engine.endpoint_status WHERE name = '$name'");
+}
+
+#
+# The schedule, and the order within an aggregate
+#
+$node->create_endpoint($receiver, 'shop',
+	retry_schedule => [ '0', '200 ms', '400 ms', '100 ms' ]);
+$receiver->rules(
+	{ path => '/shop', aggregateid => 'bad', times => 2, status => 500 });
+$node->emit_many("CASE WHEN i <= 5 THEN 'bad' ELSE 'good' || i END", 1, 50);
+$receiver->wait_for('/shop', accepted => 45);
+is(status_of('shop', 'retrying, last_error'),
+	'1|HTTP status 500', 'endpoint_status tells of the event that is tried again');
+is(sequences($receiver, '/shop', 'bad'), '1', 'what follows a failed event waits');
+my $stats = $receiver->wait_for('/shop', accepted => 50);
+is($stats->{requests}, 52, 'two attempts more than events');
+is(sequences($receiver, '/shop', 'bad'), '1 2 3 4 5', 'the order is kept');
+is($stats->{overlaps}, 0, 'one request at a time in an aggregate');
+$node->wait_for_value('SELECT count(*) FROM order_engine.delivery_retry', '0');
+pass('the rows of retries are gone');
+
+my @times = map { $_->{time} }
+  grep { $_->{aggregateid} eq 'bad' && $_->{sequence} == 1 } $receiver->requests('/shop');
+my @waits = map { ($times[$_] - $times[ $_ - 1 ]) * 1000 } 1 .. $#times;
+diag(sprintf('waits of 200 and 400 ms, each x [0.8, 1.2]: %.0f and %.0f ms', @waits));
+# the receiver's clock starts when the request has arrived, so allow a little
+cmp_ok($waits[0], '>=', 160 - 20, 'the first wait is not too short');
+cmp_ok($waits[1], '>=', 320 - 20, 'the second wait is not too short');
+
+#
+# Attempts that are used up
+#
+sub dead_letter
+{
+	my ($aggregateid, $columns) = @_;
+	my $from = "FROM order_engine.dead_letter WHERE aggregateid = '$aggregateid'";
+
+	$node->wait_for_value("SELECT count(*) > 0 $from", 't');
+	return $node->value("SELECT $columns $from");
+}
+
+$receiver->rules(
+	{ path => '/shop', type => 'test.poison', status => 500 },
+	{ path => '/shop', type => 'test.teapot', status => 418 },
+	{ path => '/shop', type => 'test.moved', action => 'redirect',
+		location => $receiver->url('/elsewhere') });
+$node->call('alter_endpoint',
+	{ name => 'shop', retry_schedule => [ '0', '50 ms', '50 ms' ] });
+my $id = $node->emit('sick', type => 'test.poison',
+	payload => { sequence => 1, note => 'keep me' }, headers => { custom => 'this too' });
+$node->emit('sick', payload => { sequence => 2 });
+$node->emit('tea', type => 'test.teapot');
+$node->emit('moved', type => 'test.moved');
+
+is( dead_letter('sick',
+		q{'evt_' || replace(id::text, '-', ''), attempts, type, payload->>'note',
+		  headers->>'custom', last_error, created_at < died_at}),
+	"$id|3|test.poison|keep me|this too|HTTP status 500|t",
+	'an event that uses up its attempts becomes a dead letter, with its data');
+is(dead_letter('tea', 'attempts, last_error'),
+	'3|HTTP status 418', 'other statuses than 5xx are tried again as well');
+is(dead_letter('moved', 'attempts, last_error'),
+	'3|HTTP status 307', 'so are redirects');
+is($receiver->stats('/elsewhere')->{requests}, 0, 'which nobody follows');
+$receiver->wait_for('/shop', accepted => 51);
+is(sequences($receiver, '/shop', 'sick'), '1 2', 'the next event of the aggregate goes on');
+$node->wait_for_value('SELECT count(*) FROM order_engine.delivery_retry', '0');
+is(status_of('shop', 'dead, retrying, parked'), '3|0|0', 'endpoint_status counts them');
+
+#
+# What cannot get better is not tried again
+#
+$node->configure('order_engine.allow_cidrs' => '');
+$node->emit('blocked');
+is(dead_letter('blocked', 'attempts'), '1', 'a blocked address is tried once');
+like(dead_letter('blocked', 'last_error'),
+	qr/order_engine\.allow_cidrs.*127\.0\.0\.1/, 'the error names setting and address');
+$node->configure('order_engine.allow_cidrs' => '127.0.0.0/8');
+$node->configure('order_engine.allow_http' => 'off');
+$node->emit('plain');
+is(dead_letter('plain', 'attempts'), '1', 'so is a forbidden protocol');
+diag('error of a forbidden protocol: ' . dead_letter('plain', 'last_error'));
+like(dead_letter('plain', 'last_error'),
+	qr/order_engine\.allow_http/, 'the error names the setting');
+$node->configure('order_engine.allow_http' => 'on');
+$receiver->rules;
+$node->emit('allowed again');
+$receiver->wait_for('/shop', accepted => 52);
+$node->call('drop_endpoint', { name => 'shop' });
+is($node->value('SELECT count(*) FROM order_engine.dead_letter'),
+	'0', 'dead letters go with their endpoint');
+
+#
+# Answers that are no better than they must be
+#
+$node->create_endpoint($receiver, 'slow', timeout => '1 second',
+	retry_schedule => [ '0', '10 ms' ]);
+foreach my $action (qw(big cut drip))
+{
+	my $before = $receiver->stats('/slow');
+
+	$receiver->rules({ path => '/slow', action => $action });
+	$node->emit($action);
+	$receiver->wait_for('/slow', requests => $before->{requests} + 1);
+	$node->wait_for_value('SELECT in_flight FROM order_engine.stat_worker', '0');
+	$receiver->rules;
+	$node->emit($action);
+	$stats = $receiver->wait_for('/slow', requests => $before->{requests} + 2);
+	is($stats->{duplicates}, 0, "a 2xx whose body is $action is a success");
+}
+$receiver->rules({ path => '/slow', action => 'reset', times => 1 });
+$node->emit('reset');
+$stats = $receiver->wait_for('/slow', accepted => 7);
+is($stats->{duplicates}, 1, 'a connection that is reset is tried again');
+
+$node->call('alter_endpoint', { name => 'slow', timeout => '300 ms' });
+$receiver->rules({ path => '/slow', action => 'hang' });
+$id = $node->emit('hang');
+$node->emit('beside');
+like(dead_letter('hang', 'last_error'), qr/timed out|timeout/i, 'no answer in time');
+is(dead_letter('hang', 'attempts'), '2', 'is tried again, too');
+@times = map { $_->{time} } grep { $_->{id} eq $id } $receiver->requests('/slow');
+diag(sprintf('timeout of 300 ms and a wait of 10 ms: second attempt after %.0f ms',
+	($times[1] - $times[0]) * 1000));
+cmp_ok($times[1] - $times[0], '>', 0.25, 'the second attempt comes after the timeout');
+$receiver->control({ release => $true, rules => [] });
+$node->call('drop_endpoint', { name => 'slow' });
+
+#
+# A receiver that is down
+#
+my $fragile = OrderEngine::Receiver->new;
+$node->create_endpoint($fragile, 'down',
+	retry_schedule => [ '0', ('100 ms') x 60 ], path => '/down');
+$node->emit_many("'d' || i % 10", 1, 50);
+$fragile->wait_for('/down', accepted => 50);
+$fragile->stop;
+$node->emit_many("'d' || i % 10", 51, 100);
+poll_until('retries', sub { retries() >= 10 });
+my $error = status_of('down', 'last_error');
+diag("error of a receiver that is down: $error");
+like($error, qr/connect/i, 'the error says so');
+$node->emit_many("'d' || i % 10", 101, 150);
+$fragile->start;
+poll_until('all events', sub {
+	my %got = map { $_->{id} => 1 } $fragile->requests('/down');
+	return keys %got == 150;
+});
+foreach my $i (0 .. 9)
+{
+	is( sequences($fragile, '/down', "d$i"),
+		join(' ', map { $_ * 10 + $i } ($i ? 0 : 1) .. ($i ? 14 : 15)),
+		"order of aggregate $i");
+}
+$node->wait_for_value('SELECT count(*) FROM order_engine.delivery_retry', '0');
+$node->call('drop_endpoint', { name => 'down' });
+$fragile->stop;
+
+#
+# More aggregates that fail than the worker cares to remember
+#
+my $count = 4000;
+$receiver->rules({ path => '/wide', status => 500 });
+$node->create_endpoint($receiver, 'wide', retry_schedule => [ '0', ('1 s') x 60 ],
+	max_in_flight => 64);
+$node->create_endpoint($receiver, 'healthy');
+my $before = $receiver->stats('/healthy')->{accepted};
+my $writer = $node->session;
+my $most = 0;
+$writer->send(emit_sql("'w' || i", 1, $count));
+poll_until('the healthy endpoint', sub {
+	my $now = retries();
+	$most = $now if $now > $most;
+	return $receiver->stats('/healthy')->{accepted} == $before + $count;
+});
+ok(defined $writer->receive, 'the writer is done');
+$writer->quit;
+pass('an endpoint that fails does not keep another from its events');
+cmp_ok($receiver->stats('/wide')->{unique}, '<', 3000,
+	'the one that fails stops reading');
+is(status_of('wide', 'behind_since IS NOT NULL'), 't', 'and is seen to be behind');
+$receiver->rules;
+poll_until('the recovered endpoint', sub {
+	my $now = retries();
+	$most = $now if $now > $most;
+	return $receiver->stats('/wide')->{accepted} == $count;
+});
+diag("at most $most rows in delivery_retry for $count events that fail");
+cmp_ok($most, '<=', 1000 + 1024 + 500, 'what the worker keeps in mind is bounded');
+$node->wait_for_value('SELECT count(*) FROM order_engine.delivery_retry', '0');
+$stats = $receiver->stats('/wide');
+is($stats->{repeated}, 0, 'nothing is sent again once it was accepted');
+is($node->value('SELECT count(*) FROM order_engine.dead_letter'), '0', 'nothing is dead');
+$node->stop;
+
+done_testing();
