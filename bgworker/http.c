@@ -475,6 +475,9 @@ oe_http_finished(OeHttp *http, OeHttpResult *result)
 	if (result->transport == OE_TRANSPORT_BLOCKED)
 		snprintf(result->error, sizeof(result->error),
 				 "address not allowed by order_engine.allow_cidrs: %s", x->blocked_why);
+	else if (x->code == CURLE_UNSUPPORTED_PROTOCOL && !http->allow_http)
+		snprintf(result->error, sizeof(result->error),
+				 "protocol not allowed, see order_engine.allow_http: %s", x->curl_error);
 	else if (result->transport != OE_TRANSPORT_OK)
 		snprintf(result->error, sizeof(result->error), "%s",
 				 x->curl_error[0] != '\0' ? x->curl_error : curl_easy_strerror(x->code));
