@@ -59,6 +59,9 @@
 /* events of due retries that are read again in one transaction */
 #define REFETCH_ROWS		64
 
+/* field 4 of the lock's tag; pg_advisory_lock() and its kin use 1 and 2 */
+#define ONLY_WORKER_LOCK	3
+
 PGDLLEXPORT void oe_worker_main(Datum arg);
 
 static volatile sig_atomic_t shutdown_requested = false;
@@ -182,8 +185,10 @@ reload_settings(void)
 }
 
 /*
- * Takes the lock that makes this the only worker of the database.  It is tied
- * to the extension, beside the one that DROP EXTENSION takes.
+ * Takes the lock that makes this the only worker of the database.  It is an
+ * advisory lock because the server releases those of a session whichever way
+ * the process ends; a session's lock of the other kind would stay behind.  The
+ * functions for advisory locks cannot take it: its last field is none of theirs.
  */
 static void
 become_the_only_one(void)
@@ -200,7 +205,7 @@ become_the_only_one(void)
 			slot->end = OE_END_NO_EXTENSION;
 		proc_exit(0);
 	}
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extoid, 1);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, ExtensionRelationId, extoid, ONLY_WORKER_LOCK);
 	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
 	{
 		ereport(LOG,
