@@ -156,7 +156,7 @@ is( $node->value(qq{
 is( $node->value(qq{
 		SELECT locktype, mode, classid::regclass, objsubid FROM pg_locks
 		WHERE pid = $worker}),
-	'object|ExclusiveLock|pg_extension|1',
+	'advisory|ExclusiveLock|pg_extension|3',
 	'its only lock is the one that keeps a second worker away');
 $receiver->control({ release => JSON::PP::true, rules => [] });
 $receiver->wait_for('/shop', accepted => $total + 8);
