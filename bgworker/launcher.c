@@ -21,7 +21,9 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
+#include "commands/extension.h"
 #include "compat.h"
 #include "fmgr.h"
 #include "launcher.h"
@@ -33,6 +35,7 @@
 #include "shared.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "storage/procsignal.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -360,7 +363,16 @@ oe_start_worker(PG_FUNCTION_ARGS)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
+	LOCKTAG		tag;
 	pid_t		pid;
+
+	/* of two that are started at the same moment one ends by itself */
+	OE_SET_LOCKTAG_WORKER(tag, get_extension_oid("order_engine", false));
+	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another worker serves this database already")));
+	LockRelease(&tag, ExclusiveLock, false);
 
 	fill_worker(&worker, MyDatabaseId);
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
@@ -376,8 +388,7 @@ oe_start_worker(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("the worker ended at once"),
-					 errdetail("Another worker serves this database already, or it failed."),
-					 errhint("See the server log and pg_stat_activity.")));
+					 errhint("See the server log.")));
 			break;
 		default:
 			ereport(ERROR,

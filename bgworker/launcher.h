@@ -22,4 +22,11 @@ extern void oe_launcher_register(void);
 /* Is the database named in order_engine.databases? */
 extern bool oe_database_is_listed(const char *dbname);
 
+/*
+ * The lock that a database's worker holds as long as it lives.  The functions
+ * for advisory locks use 1 and 2 in the last field.
+ */
+#define OE_SET_LOCKTAG_WORKER(tag, extoid) \
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, ExtensionRelationId, extoid, 3)
+
 #endif							/* OE_LAUNCHER_H */

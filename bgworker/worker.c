@@ -59,9 +59,6 @@
 /* events of due retries that are read again in one transaction */
 #define REFETCH_ROWS		64
 
-/* field 4 of the lock's tag; pg_advisory_lock() and its kin use 1 and 2 */
-#define ONLY_WORKER_LOCK	3
-
 PGDLLEXPORT void oe_worker_main(Datum arg);
 
 static volatile sig_atomic_t shutdown_requested = false;
@@ -205,7 +202,7 @@ become_the_only_one(void)
 			slot->end = OE_END_NO_EXTENSION;
 		proc_exit(0);
 	}
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, ExtensionRelationId, extoid, ONLY_WORKER_LOCK);
+	OE_SET_LOCKTAG_WORKER(tag, extoid);
 	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
 	{
 		ereport(LOG,
