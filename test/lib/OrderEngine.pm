@@ -120,6 +120,7 @@ order_engine.databases = '$listed'
 order_engine.allow_http = on
 order_engine.allow_cidrs = '127.0.0.0/8'
 max_prepared_transactions = 10
+restart_after_crash = on
 } . ($options{conf} // ''));
 	$node->start;
 	foreach my $database (@$databases)

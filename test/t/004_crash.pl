@@ -19,7 +19,7 @@ my $each = $events / $writers / $aggregates;
 my $max_in_flight = 64;
 my $duplicates_of_a_crash = 1000 + $max_in_flight;
 
-my $node = OrderEngine->start_new('main', conf => 'restart_after_crash = on');
+my $node = OrderEngine->start_new('main');
 my $receiver = OrderEngine::Receiver->new;
 
 $node->safe_psql('postgres', q{

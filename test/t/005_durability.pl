@@ -5,6 +5,7 @@
 use strict;
 use warnings FATAL => 'all';
 
+use JSON::PP ();
 use OrderEngine qw(percentile poll_until webhook_id);
 use OrderEngine::Receiver;
 use Test::More;
@@ -47,10 +48,16 @@ foreach my $round (1 .. 3)
 	$receiver->wait_for('/shop', unique => $before + 20);
 	$writer->query("INSERT INTO control VALUES ($round)");
 	kill('KILL', $walwriter) == 1 or die "could not kill the WAL writer: $!";
-	poll_until('the crash', sub { $writer->send('SELECT 1'); !defined $writer->receive });
+	poll_until(
+		'the restart',
+		sub {
+			my ($status, $pid) = $node->psql('postgres',
+				q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
+			return $status == 0 && $pid ne '' && $pid != $walwriter;
+		});
 	$writer->quit;
-	$receiver->rules;
-	$node->wait_until_up;
+	# the new worker may have sent them before this
+	$receiver->control({ release => JSON::PP::true, rules => [] });
 
 	my %emitted = map { $_ => 1 } $node->emitted;
 	my @lost = grep { !$emitted{$_} } $receiver->ids('/shop');
