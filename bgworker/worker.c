@@ -65,6 +65,7 @@ static volatile sig_atomic_t shutdown_requested = false;
 
 static OeHttp *http;
 static WaitEventSet *wait_set;
+static uint32 wait_event;
 static OeWorkerSlot *slot;		/* NULL without shared memory */
 
 static TimestampTz next_poll = 0;
@@ -92,18 +93,6 @@ on_sigterm(SIGNAL_ARGS)
 	}
 	SetLatch(MyLatch);
 	errno = save_errno;
-}
-
-/*
- * The lock of become_the_only_one() belongs to the session.  At exit the server
- * releases such locks only when it aborts a transaction, and would leave this
- * one to whoever gets our PGPROC next.
- */
-static void
-on_exit_release_lock(int code, Datum arg)
-{
-	AbortOutOfAnyTransaction();
-	LockReleaseAll(DEFAULT_LOCKMETHOD, true);
 }
 
 static void
@@ -513,7 +502,7 @@ one_round(void)
 	if (oe_config_changed || look || more_to_fetch || something_to_read())
 		timeout = 0;
 
-	if (WaitEventSetWait(wait_set, timeout, &event, 1, oe_compat_wait_event("OrderEngineWorker")) > 0 &&
+	if (WaitEventSetWait(wait_set, timeout, &event, 1, wait_event) > 0 &&
 		(event.events & WL_LATCH_SET) != 0)
 		ResetLatch(MyLatch);
 }
@@ -531,7 +520,6 @@ oe_worker_main(Datum arg)
 	pqsignal(SIGTERM, on_sigterm);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
-	before_shmem_exit(on_exit_release_lock, (Datum) 0);
 	pin_settings();
 	become_the_only_one();
 	check_identity();
@@ -548,6 +536,7 @@ oe_worker_main(Datum arg)
 	configure_http();
 	announce();
 
+	wait_event = oe_compat_wait_event("OrderEngineWorker");
 	wait_set = oe_compat_create_wait_event_set(3);
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
