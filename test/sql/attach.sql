@@ -1,30 +1,9 @@
 -- State machines on tables of the application.
 \set VERBOSITY terse
--- a clean slate
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS order_engine;
-CREATE EXTENSION order_engine;
-RESET client_min_messages;
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/lib/begin.sql'
+\i :begin
 
--- runs a command and returns its error, each part on a line of its own
-CREATE FUNCTION attempt(command text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-	message text;
-	detail text;
-	hint text;
-BEGIN
-	EXECUTE command;
-	RETURN NEXT 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN NEXT SQLSTATE || ' ' || message;
-	IF detail <> '' THEN
-		RETURN NEXT 'DETAIL ' || detail;
-	END IF;
-	IF hint <> '' THEN
-		RETURN NEXT 'HINT ' || hint;
-	END IF;
-END $$;
 CREATE VIEW trail AS
 SELECT order_id, entity, entity_id, seq, event, from_state, to_state, reason FROM order_engine.history ORDER BY entity_id, seq;
 CREATE VIEW events AS

@@ -1,31 +1,13 @@
 -- Bad input: each with its SQLSTATE, message and DETAIL, and nothing left behind.
 \set VERBOSITY terse
--- a clean slate
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS order_engine;
-CREATE EXTENSION order_engine;
-RESET client_min_messages;
-
--- runs a command and returns its error, each part on a line of its own
-CREATE FUNCTION pg_temp.attempt(command text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-	message text;
-	detail text;
-BEGIN
-	EXECUTE command;
-	RETURN NEXT 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
-	RETURN NEXT SQLSTATE || ' ' || message;
-	IF detail <> '' THEN
-		RETURN NEXT 'DETAIL ' || detail;
-	END IF;
-END $$;
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/lib/begin.sql'
+\i :begin
 
 -- places an order with these items, and with more arguments
 CREATE FUNCTION pg_temp.place(items text, more text DEFAULT '', currency text DEFAULT 'EUR') RETURNS SETOF text
 LANGUAGE sql AS $$
-	SELECT pg_temp.attempt(format('SELECT order_engine.place_order(%L, %L, %L%s)', 'customer', items, currency, more))
+	SELECT attempt(format('SELECT order_engine.place_order(%L, %L, %L%s)', 'customer', items, currency, more))
 $$;
 
 SELECT order_engine.upsert_product('A', 'A', 10, 'EUR'), order_engine.upsert_product('Y', 'Y', 500, 'JPY'),
@@ -85,7 +67,7 @@ SELECT pg_temp.place('[{"sku": "A", "quantity": 1, "seller": 7}]');
 SELECT pg_temp.place('[{"sku": "A", "quantity": 1, "metadata": []}]');
 SELECT pg_temp.place(format('[{"sku": "A", "quantity": 1, "metadata": {"x": %s}}]', to_json(repeat('x', 70000))));
 SELECT pg_temp.place((SELECT json_agg('{"sku": "A", "quantity": 1}'::json)::text FROM generate_series(1, 10001)));
-SELECT pg_temp.attempt($$SELECT order_engine.place_order('customer', '[{"sku": "A", "quantity": 1}', 'EUR')$$);
+SELECT attempt($$SELECT order_engine.place_order('customer', '[{"sku": "A", "quantity": 1}', 'EUR')$$);
 
 -- prices
 SELECT pg_temp.place('[{"sku": "A", "quantity": 1, "unit_price": 9.999}]');
@@ -121,9 +103,9 @@ SELECT pg_temp.place('[{"sku": "A", "quantity": 1}]', ', expected_total => 9.99'
 SELECT pg_temp.place('[{"sku": "A", "quantity": 1}]', ', expected_total => 10.001');
 
 -- nulls
-SELECT pg_temp.attempt($$SELECT order_engine.place_order(NULL, '[{"sku": "A", "quantity": 1}]', 'EUR')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.place_order('customer', NULL, 'EUR')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.place_order('customer', '[{"sku": "A", "quantity": 1}]', NULL)$$);
+SELECT attempt($$SELECT order_engine.place_order(NULL, '[{"sku": "A", "quantity": 1}]', 'EUR')$$);
+SELECT attempt($$SELECT order_engine.place_order('customer', NULL, 'EUR')$$);
+SELECT attempt($$SELECT order_engine.place_order('customer', '[{"sku": "A", "quantity": 1}]', NULL)$$);
 SELECT pg_temp.place('[{"sku": "A", "quantity": 1}]', ', channel => NULL');
 SELECT pg_temp.place('[{"sku": "A", "quantity": 1}]', ', terms => NULL');
 SELECT pg_temp.place('[{"sku": "A", "quantity": 1}]', ', shipping => NULL');
@@ -154,38 +136,38 @@ SELECT pg_temp.place('[{"sku": "A", "quantity": 1}]');
 COMMIT;
 
 -- a missing order
-SELECT pg_temp.attempt('SELECT order_engine.order_json(-1)');
-SELECT pg_temp.attempt('SELECT order_engine.order_json(NULL)');
-SELECT pg_temp.attempt($$SELECT order_engine.cancel_order(-1, 'no')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.cancel_order(NULL, 'no')$$);
-SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, NULL)$$, :id));
+SELECT attempt('SELECT order_engine.order_json(-1)');
+SELECT attempt('SELECT order_engine.order_json(NULL)');
+SELECT attempt($$SELECT order_engine.cancel_order(-1, 'no')$$);
+SELECT attempt($$SELECT order_engine.cancel_order(NULL, 'no')$$);
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, NULL)$$, :id));
 
 -- partial cancellations
-SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'no', '[{"line_no": 2, "quantity": 1}]')$$, :id));
-SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'no', '[{"line_no": 1, "quantity": 2}]')$$, :id));
-SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'no', '[{"line_no": 1, "quantity": 0}]')$$, :id));
-SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'no', '[{"sku": "A", "quantity": 1}]')$$, :id));
-SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'no', '[]')$$, :id));
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'no', '[{"line_no": 2, "quantity": 1}]')$$, :id));
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'no', '[{"line_no": 1, "quantity": 2}]')$$, :id));
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'no', '[{"line_no": 1, "quantity": 0}]')$$, :id));
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'no', '[{"sku": "A", "quantity": 1}]')$$, :id));
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'no', '[]')$$, :id));
 
 -- stock, products, locations
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('X', 'default', 1, 'r')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('A', 'nowhere', 1, 'r')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('A', 'default', NULL, 'r')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, NULL)$$);
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('A', 'default', 2147483647, 'r')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('A', 'default', -100, 'r')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, 'r', expected_on_hand => 99)$$);
-SELECT pg_temp.attempt($$SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1, "unit_price": 1}]')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1}]', ttl => '0')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.release_stock(-1)$$);
-SELECT pg_temp.attempt($$SELECT order_engine.upsert_product(NULL, 'n')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.upsert_product('P', 'n', 1)$$);
-SELECT pg_temp.attempt($$SELECT order_engine.upsert_product('P', 'n', 1.001, 'EUR')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.upsert_product('P', 'n', -1, 'EUR')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.upsert_product('P', 'n', 1, 'XYZ')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.upsert_product('P', 'n', tracked => NULL)$$);
-SELECT pg_temp.attempt($$SELECT order_engine.upsert_location('', 'n')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.upsert_location('l', 'n', priority => NULL)$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('X', 'default', 1, 'r')$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('A', 'nowhere', 1, 'r')$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('A', 'default', NULL, 'r')$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, NULL)$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('A', 'default', 2147483647, 'r')$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('A', 'default', -100, 'r')$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, 'r', expected_on_hand => 99)$$);
+SELECT attempt($$SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1, "unit_price": 1}]')$$);
+SELECT attempt($$SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1}]', ttl => '0')$$);
+SELECT attempt($$SELECT order_engine.release_stock(-1)$$);
+SELECT attempt($$SELECT order_engine.upsert_product(NULL, 'n')$$);
+SELECT attempt($$SELECT order_engine.upsert_product('P', 'n', 1)$$);
+SELECT attempt($$SELECT order_engine.upsert_product('P', 'n', 1.001, 'EUR')$$);
+SELECT attempt($$SELECT order_engine.upsert_product('P', 'n', -1, 'EUR')$$);
+SELECT attempt($$SELECT order_engine.upsert_product('P', 'n', 1, 'XYZ')$$);
+SELECT attempt($$SELECT order_engine.upsert_product('P', 'n', tracked => NULL)$$);
+SELECT attempt($$SELECT order_engine.upsert_location('', 'n')$$);
+SELECT attempt($$SELECT order_engine.upsert_location('l', 'n', priority => NULL)$$);
 
 -- nothing was left behind in any table
 SELECT relation, n FROM contents ORDER BY relation;

@@ -1,26 +1,9 @@
 -- Cancelling an order, whole or in part.
 \set VERBOSITY terse
--- a clean slate
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS order_engine;
-CREATE EXTENSION order_engine;
-RESET client_min_messages;
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/lib/begin.sql'
+\i :begin
 
--- runs a command and returns its error, without ids
-CREATE FUNCTION pg_temp.attempt(command text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-	message text;
-	detail text;
-BEGIN
-	EXECUTE command;
-	RETURN NEXT 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
-	RETURN NEXT SQLSTATE || ' ' || message;
-	IF detail <> '' THEN
-		RETURN NEXT 'DETAIL ' || regexp_replace(detail, '"id": \d+', '"id": ID');
-	END IF;
-END $$;
 CREATE TEMP VIEW level AS
 SELECT sku, location, on_hand, reserved FROM order_engine.stock ORDER BY sku COLLATE "C", location COLLATE "C";
 
@@ -61,9 +44,9 @@ SELECT sku, location, quantity, state FROM order_engine.reservation WHERE reserv
 SELECT * FROM level;
 SELECT * FROM order_engine.verify_stock();
 -- more than is left
-SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'r', '[{"line_no": 1, "quantity": 3}, {"line_no": 1, "quantity": 1}]')$$, :id));
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'r', '[{"line_no": 1, "quantity": 3}, {"line_no": 1, "quantity": 1}]')$$, :id));
 -- the discount was meant for a larger order
-SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'r', '[{"line_no": 1, "quantity": 3}]')$$, :id));
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'r', '[{"line_no": 1, "quantity": 3}]')$$, :id));
 -- an order that lost units can still be confirmed
 UPDATE order_engine.orders SET terms = 'invoice' WHERE order_id = :id;
 SELECT order_engine.transition('order', :id, 'confirm');
@@ -73,7 +56,7 @@ SELECT order_engine.cancel_order(:id, 'r', '[{"line_no": 1, "quantity": 2}, {"li
 SELECT state, version FROM order_engine.orders WHERE order_id = :id;
 SELECT order_engine.order_json(:id) -> 'reservations' -> 0 ->> 'state' AS reservation;
 -- nothing more to cancel in part
-SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'r', '[{"line_no": 1, "quantity": 1}]')$$, :id));
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'r', '[{"line_no": 1, "quantity": 1}]')$$, :id));
 SELECT sum(reserved) AS reserved FROM level;
 -- the sequence of the aggregate has no gaps, and last_txid is that of the last event
 SELECT aggregate_seq, type FROM order_engine.outbox WHERE aggregateid = :'id' ORDER BY 1;
@@ -86,8 +69,8 @@ SET LOCAL order_engine.order_machine = 'simple';
 SELECT order_engine.place_order('c', '[{"sku": "B", "quantity": 1}]', 'EUR', terms => 'invoice') AS id \gset
 COMMIT;
 SELECT order_engine.transition('order', :id, 'pay'), order_engine.transition('order', :id, 'ship');
-SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'r')$$, :id));
-SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'r', '[{"line_no": 1, "quantity": 1}]')$$, :id));
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'r')$$, :id));
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'r', '[{"line_no": 1, "quantity": 1}]')$$, :id));
 
 -- when the stock of the order has expired, cancelling gives back what is left
 SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 13}, {"sku": "B", "quantity": 2}]', 'EUR', hold_for => '1 millisecond') AS id \gset

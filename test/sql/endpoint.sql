@@ -4,8 +4,8 @@
 \set SHOW_CONTEXT never
 
 \getenv srcdir PG_ABS_SRCDIR
-\set attempt :srcdir '/lib/attempt.sql'
-\i :attempt
+\set begin :srcdir '/lib/begin.sql'
+\i :begin
 
 -- URLs; a reason with a capital letter is libcurl's, and its versions differ
 SELECT regexp_replace(attempt(format('SELECT order_engine.create_endpoint(%L, %L)', 'bad', url)),
@@ -79,4 +79,3 @@ SELECT order_engine.drop_endpoint('vector');
 -- the trigger function is one only as a trigger
 SELECT attempt('SELECT order_engine.endpoint_changed()');
 
-DROP FUNCTION attempt(text);

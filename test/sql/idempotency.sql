@@ -1,26 +1,8 @@
 -- Idempotency keys: what a repeated call gets.
 \set VERBOSITY terse
--- a clean slate
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS order_engine;
-CREATE EXTENSION order_engine;
-RESET client_min_messages;
-
--- runs a command and returns its error; DETAIL without the time
-CREATE FUNCTION pg_temp.attempt(command text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-	message text;
-	detail text;
-BEGIN
-	EXECUTE command;
-	RETURN NEXT 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
-	RETURN NEXT SQLSTATE || ' ' || message;
-	IF detail <> '' THEN
-		RETURN NEXT 'DETAIL ' || regexp_replace(detail, '\d{4}-\d\d-\d\dT[\d:.+-]+', 'TIME');
-	END IF;
-END $$;
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/lib/begin.sql'
+\i :begin
 
 SELECT order_engine.upsert_product('A', 'A', 10, 'EUR');
 SELECT order_engine.adjust_stock('A', 'default', 100, 'delivery');
@@ -46,9 +28,9 @@ SELECT scope = 'user:' || session_user AS scope, key, operation, result = :'firs
 SELECT column_name FROM information_schema.columns WHERE table_schema = 'order_engine' AND table_name = 'idempotency_key' ORDER BY 1;
 
 -- other arguments, each alone
-SELECT pg_temp.attempt($$SELECT order_engine.place_order('d', '[{"sku": "A", "quantity": 2, "unit_price": 1.0}]', 'EUR', shipping => 1, idempotency_key => 'k1')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 3, "unit_price": 1.0}]', 'EUR', shipping => 1, idempotency_key => 'k1')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 2, "unit_price": "1.0"}]', 'EUR', shipping => 1, idempotency_key => 'k1')$$);
+SELECT attempt($$SELECT order_engine.place_order('d', '[{"sku": "A", "quantity": 2, "unit_price": 1.0}]', 'EUR', shipping => 1, idempotency_key => 'k1')$$);
+SELECT attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 3, "unit_price": 1.0}]', 'EUR', shipping => 1, idempotency_key => 'k1')$$);
+SELECT attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 2, "unit_price": "1.0"}]', 'EUR', shipping => 1, idempotency_key => 'k1')$$);
 SELECT count(*) AS differ FROM (VALUES
 	('USD', NULL, 'default', NULL, 'prepaid', 1, 0, 0, NULL, NULL, NULL), ('EUR', 'n', 'default', NULL, 'prepaid', 1, 0, 0, NULL, NULL, NULL),
 	('EUR', NULL, 'web', NULL, 'prepaid', 1, 0, 0, NULL, NULL, NULL), ('EUR', NULL, 'default', 'r', 'prepaid', 1, 0, 0, NULL, NULL, NULL),
@@ -56,18 +38,18 @@ SELECT count(*) AS differ FROM (VALUES
 	('EUR', NULL, 'default', NULL, 'prepaid', 1, 1, 0, NULL, NULL, NULL), ('EUR', NULL, 'default', NULL, 'prepaid', 1, 0, 1, NULL, NULL, NULL),
 	('EUR', NULL, 'default', NULL, 'prepaid', 1, 0, 0, 3, NULL, NULL), ('EUR', NULL, 'default', NULL, 'prepaid', 1, 0, 0, NULL, '1 hour', NULL),
 	('EUR', NULL, 'default', NULL, 'prepaid', 1, 0, 0, NULL, NULL, '{}')) AS v (currency, number, channel, region, terms, shipping, tax, discount, expected, hold, metadata),
-	LATERAL pg_temp.attempt(format('SELECT order_engine.place_order(%L, %L, %L, %L, %L, %L, %L, %L, %L, %L, %L, %L, %L, %L)', 'c',
+	LATERAL attempt(format('SELECT order_engine.place_order(%L, %L, %L, %L, %L, %L, %L, %L, %L, %L, %L, %L, %L, %L)', 'c',
 		'[{"sku": "A", "quantity": 2, "unit_price": 1.0}]', currency, number, channel, region, terms, shipping, tax, discount, expected, hold, metadata, 'k1')) AS error
 WHERE error LIKE 'OE102%';
 -- not even these are taken for one another, which differ in their nesting only
 SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', metadata => '{"a": {"b": 1, "c": 2}}', idempotency_key => 'nested') IS NOT NULL AS placed;
-SELECT pg_temp.attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', metadata => '{"a": {"b": 1}, "c": 2}', idempotency_key => 'nested')$$);
+SELECT attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', metadata => '{"a": {"b": 1}, "c": 2}', idempotency_key => 'nested')$$);
 -- another operation
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, 'r', idempotency_key => 'k1')$$);
-SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'r', idempotency_key => 'k1')$$, :first_id));
+SELECT attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, 'r', idempotency_key => 'k1')$$);
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'r', idempotency_key => 'k1')$$, :first_id));
 
 -- a first call that failed leaves nothing; a repetition runs afresh
-SELECT pg_temp.attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1000}]', 'EUR', idempotency_key => 'k2')$$);
+SELECT attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1000}]', 'EUR', idempotency_key => 'k2')$$);
 SELECT count(*) AS stored FROM order_engine.idempotency_key WHERE key = 'k2';
 SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k2') IS NOT NULL AS placed, order_engine.was_replayed();
 
@@ -117,11 +99,11 @@ SELECT replace(scope, session_user, 'ME') AS scope FROM order_engine.idempotency
 
 -- demanded by a setting
 SET order_engine.idempotency_required = on;
-SELECT pg_temp.attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, 'r')$$);
-SELECT pg_temp.attempt(format($$SELECT order_engine.cancel_order(%s, 'r')$$, :first_id));
-SELECT pg_temp.attempt($$SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1}]')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.release_stock(1)$$);
+SELECT attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR')$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, 'r')$$);
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'r')$$, :first_id));
+SELECT attempt($$SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1}]')$$);
+SELECT attempt($$SELECT order_engine.release_stock(1)$$);
 SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k5') IS NOT NULL AS placed;
 RESET order_engine.idempotency_required;
 
@@ -130,7 +112,7 @@ SELECT order_engine.adjust_stock('A', 'default', 5, 'delivery', idempotency_key 
 SELECT order_engine.adjust_stock('A', 'default', 5, 'delivery', idempotency_key => 'a1') AS on_hand, order_engine.was_replayed();
 SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1}]', 'cart', '1 hour', idempotency_key => 'r1') AS id \gset cart_
 SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1}]', 'cart', '1 hour', idempotency_key => 'r1') = :cart_id AS same, order_engine.was_replayed();
-SELECT pg_temp.attempt($$SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1}]', 'cart', '2 hours', idempotency_key => 'r1')$$);
+SELECT attempt($$SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1}]', 'cart', '2 hours', idempotency_key => 'r1')$$);
 SELECT order_engine.release_stock(:cart_id, 'left', idempotency_key => 'r2'), order_engine.was_replayed();
 SELECT order_engine.release_stock(:cart_id, 'left', idempotency_key => 'r2'), order_engine.was_replayed();
 SELECT order_engine.cancel_order(:first_id, 'changed his mind', idempotency_key => 'c1'), order_engine.was_replayed();

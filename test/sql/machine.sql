@@ -1,30 +1,8 @@
 -- State machines: definition, checks, publication.
 \set VERBOSITY terse
--- a clean slate
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS order_engine;
-CREATE EXTENSION order_engine;
-RESET client_min_messages;
-
--- runs a command and returns its error, each part on a line of its own
-CREATE FUNCTION attempt(command text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-	message text;
-	detail text;
-	hint text;
-BEGIN
-	EXECUTE command;
-	RETURN NEXT 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN NEXT SQLSTATE || ' ' || message;
-	IF detail <> '' THEN
-		RETURN NEXT 'DETAIL ' || detail;
-	END IF;
-	IF hint <> '' THEN
-		RETURN NEXT 'HINT ' || hint;
-	END IF;
-END $$;
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/lib/begin.sql'
+\i :begin
 
 -- defines a machine, tries to publish it and returns the faults; leaves nothing behind
 CREATE FUNCTION faults(definition jsonb, kind text DEFAULT 'ticket') RETURNS SETOF text LANGUAGE plpgsql AS $$

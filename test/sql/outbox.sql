@@ -3,8 +3,8 @@
 --
 \set SHOW_CONTEXT never
 \getenv srcdir PG_ABS_SRCDIR
-\set attempt :srcdir '/lib/attempt.sql'
-\i :attempt
+\set begin :srcdir '/lib/begin.sql'
+\i :begin
 
 -- an event, its id is a UUID of version 7
 SELECT order_engine.emit('cart', '17', 'cart.created', '{"items": 3}') AS id \gset
@@ -54,4 +54,3 @@ SELECT count(*) - :before AS added FROM order_engine.outbox;
 -- the log is append-only by use, and readable with SQL
 SELECT count(*) > 1000 AS events FROM order_engine.outbox;
 
-DROP FUNCTION attempt(text);

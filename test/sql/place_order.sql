@@ -1,10 +1,8 @@
 -- Orders: placing them, what is written, and money.
 \set VERBOSITY terse
--- a clean slate
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS order_engine;
-CREATE EXTENSION order_engine;
-RESET client_min_messages;
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/lib/begin.sql'
+\i :begin
 
 SELECT order_engine.upsert_product('TEA', 'Green tea', 4.50, 'EUR');
 SELECT order_engine.upsert_product('POT', 'Teapot', 30, 'EUR', metadata => '{"colour": "blue"}');

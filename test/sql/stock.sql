@@ -1,26 +1,9 @@
 -- Stock: adjustments, reservations, locations, slots, expiry.
 \set VERBOSITY terse
--- a clean slate
-SET client_min_messages = warning;
-DROP EXTENSION IF EXISTS order_engine;
-CREATE EXTENSION order_engine;
-RESET client_min_messages;
+\getenv srcdir PG_ABS_SRCDIR
+\set begin :srcdir '/lib/begin.sql'
+\i :begin
 
--- runs a command and returns its error
-CREATE FUNCTION pg_temp.attempt(command text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-	message text;
-	detail text;
-BEGIN
-	EXECUTE command;
-	RETURN NEXT 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
-	RETURN NEXT SQLSTATE || ' ' || message;
-	IF detail <> '' THEN
-		RETURN NEXT 'DETAIL ' || detail;
-	END IF;
-END $$;
 CREATE TEMP VIEW level AS
 SELECT sku, location, slot, on_hand, reserved, backorder_limit FROM order_engine.stock ORDER BY sku COLLATE "C", location COLLATE "C", slot;
 
@@ -34,14 +17,14 @@ SELECT location, name, region, priority FROM order_engine.location ORDER BY prio
 SELECT order_engine.adjust_stock('A', 'default', 10, 'delivery');
 SELECT order_engine.adjust_stock('A', 'default', -4, 'broken', expected_on_hand => 10);
 SELECT order_engine.adjust_stock('A', 'default', 0, 'counted', expected_on_hand => 6);
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, 'r', expected_on_hand => 10)$$);
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('A', 'default', -7, 'r')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('B', 'default', -1, 'r')$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, 'r', expected_on_hand => 10)$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('A', 'default', -7, 'r')$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('B', 'default', -1, 'r')$$);
 SELECT on_hand_delta, reserved_delta, kind, reason, reference_id FROM order_engine.stock_movement ORDER BY created_at;
 
 -- what is reserved cannot be taken away
 SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 4}]', 'cart 1') AS cart1 \gset
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('A', 'default', -3, 'r')$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('A', 'default', -3, 'r')$$);
 SELECT order_engine.adjust_stock('A', 'default', -2, 'r');
 SELECT sku, quantity, state, ref FROM order_engine.reservation WHERE reservation_id = :cart1;
 -- a reservation is given back once
@@ -51,10 +34,10 @@ SELECT reserved_delta, kind, reason FROM order_engine.stock_movement WHERE refer
 
 -- every short line in one error; lines of one SKU count together
 SELECT order_engine.adjust_stock('B', 'default', 5, 'delivery');
-SELECT pg_temp.attempt($$SELECT order_engine.place_order('c', '[{"sku": "B", "quantity": 3}, {"sku": "A", "quantity": 5}, {"sku": "B", "quantity": 3}, {"sku": "C", "quantity": 1}]', 'EUR')$$);
+SELECT attempt($$SELECT order_engine.place_order('c', '[{"sku": "B", "quantity": 3}, {"sku": "A", "quantity": 5}, {"sku": "B", "quantity": 3}, {"sku": "C", "quantity": 1}]', 'EUR')$$);
 SELECT order_engine.place_order('c', '[{"sku": "B", "quantity": 3}, {"sku": "A", "quantity": 4}, {"sku": "B", "quantity": 2}]', 'EUR') AS id1 \gset
 SELECT * FROM level;
-SELECT pg_temp.attempt($$SELECT order_engine.place_order('c', '[{"sku": "B", "quantity": 1}]', 'EUR')$$);
+SELECT attempt($$SELECT order_engine.place_order('c', '[{"sku": "B", "quantity": 1}]', 'EUR')$$);
 SELECT order_engine.cancel_order(:id1, 'test');
 
 -- locations: the one that is named, else by priority, then the fullest; split where one is not enough
@@ -73,20 +56,20 @@ BEGIN;
 SELECT order_engine.reserve_stock('[{"sku": "C", "quantity": 9}, {"sku": "C", "quantity": 2, "location": "west"}, {"sku": "C", "quantity": 1, "location": "east"}]') AS r \gset
 SELECT location, quantity FROM order_engine.reservation WHERE reservation_id = :r ORDER BY 1;
 ROLLBACK;
-SELECT pg_temp.attempt($$SELECT order_engine.reserve_stock('[{"sku": "C", "quantity": 9}, {"sku": "C", "quantity": 3, "location": "east"}, {"sku": "C", "quantity": 3, "location": "west"}]')$$);
-SELECT pg_temp.attempt($$SELECT order_engine.reserve_stock('[{"sku": "C", "quantity": 3, "location": "east"}]')$$);
+SELECT attempt($$SELECT order_engine.reserve_stock('[{"sku": "C", "quantity": 9}, {"sku": "C", "quantity": 3, "location": "east"}, {"sku": "C", "quantity": 3, "location": "west"}]')$$);
+SELECT attempt($$SELECT order_engine.reserve_stock('[{"sku": "C", "quantity": 3, "location": "east"}]')$$);
 
 -- backorders: what lies there goes first, in all locations, then what may be promised
 UPDATE order_engine.stock SET backorder_limit = 5 WHERE sku = 'C' AND location = 'east';
 BEGIN;
 SELECT order_engine.reserve_stock('[{"sku": "C", "quantity": 13}]') AS r \gset
 SELECT location, quantity FROM order_engine.reservation WHERE reservation_id = :r ORDER BY 1;
-SELECT pg_temp.attempt($$SELECT order_engine.reserve_stock('[{"sku": "C", "quantity": 5}]')$$);
+SELECT attempt($$SELECT order_engine.reserve_stock('[{"sku": "C", "quantity": 5}]')$$);
 SELECT sku, location, on_hand, reserved, backorder_limit, available FROM order_engine.stock_level WHERE sku = 'C' ORDER BY location;
 -- delivered goods fill the promise; what is promised cannot be taken away
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('C', 'east', -3, 'r')$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('C', 'east', -3, 'r')$$);
 SELECT order_engine.adjust_stock('C', 'east', -2, 'r');
-SELECT pg_temp.attempt($$SELECT order_engine.adjust_stock('C', 'east', -1, 'r')$$);
+SELECT attempt($$SELECT order_engine.adjust_stock('C', 'east', -1, 'r')$$);
 SELECT * FROM order_engine.verify_stock();
 ROLLBACK;
 
@@ -99,7 +82,7 @@ SELECT order_engine.reserve_stock('[{"sku": "D", "quantity": 3}]') AS r \gset
 SELECT count(*), sum(quantity) FROM order_engine.reservation WHERE reservation_id = :r;
 SELECT order_engine.reserve_stock('[{"sku": "D", "quantity": 10}]') AS r \gset
 SELECT sum(quantity) FROM order_engine.reservation WHERE reservation_id = :r;
-SELECT pg_temp.attempt($$SELECT order_engine.reserve_stock('[{"sku": "D", "quantity": 4}]')$$);
+SELECT attempt($$SELECT order_engine.reserve_stock('[{"sku": "D", "quantity": 4}]')$$);
 SELECT order_engine.reserve_stock('[{"sku": "D", "quantity": 3}]') IS NOT NULL AS reserved;
 SELECT * FROM level WHERE sku = 'D';
 SELECT on_hand, reserved, available FROM order_engine.stock_level WHERE sku = 'D';
@@ -122,7 +105,7 @@ SELECT * FROM level WHERE sku = 'E';
 SELECT kind, on_hand_delta, reserved_delta FROM order_engine.stock_movement WHERE reference_id = :expired ORDER BY created_at, kind;
 SELECT order_engine.release_stock(:expired);
 -- still too little: the error says what there is, and undoes the taking back
-SELECT pg_temp.attempt($$SELECT order_engine.reserve_stock('[{"sku": "E", "quantity": 2}]')$$);
+SELECT attempt($$SELECT order_engine.reserve_stock('[{"sku": "E", "quantity": 2}]')$$);
 SELECT state AS in_the_west FROM order_engine.reservation WHERE reservation_id = :expired_west;
 SELECT * FROM order_engine.verify_stock();
 
@@ -141,7 +124,7 @@ SELECT * FROM order_engine.verify_stock();
 
 -- reservations of orders are not released by hand
 SELECT regexp_replace(line, 'reservation \d+', 'reservation ID') AS line
-FROM pg_temp.attempt(format('SELECT order_engine.release_stock(%s)', :early)) AS line;
+FROM attempt(format('SELECT order_engine.release_stock(%s)', :early)) AS line;
 
 -- shipping takes the units out of the house
 BEGIN;
@@ -162,5 +145,5 @@ DELETE FROM order_engine.stock WHERE sku = 'B';
 SELECT * FROM order_engine.verify_stock();
 -- and what a verb says that runs into it
 UPDATE order_engine.stock SET reserved = 0 WHERE sku = 'E' AND location = 'default';
-SELECT pg_temp.attempt(format('SELECT order_engine.release_stock(%s)', :taker));
+SELECT attempt(format('SELECT order_engine.release_stock(%s)', :taker));
 ROLLBACK;
