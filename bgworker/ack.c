@@ -343,10 +343,11 @@ write_notes(OeEndpoint *endpoint)
 static void
 truncate_other_table(TimestampTz now)
 {
-	Oid			relid = oe_relid(current_table == 0 ? OE_REL_POSITION_1 : OE_REL_POSITION_0);
+	Oid			relid;
 
 	truncate_tried_at = now;
 	oe_worker_begin("truncating old positions");
+	relid = oe_relid(current_table == 0 ? OE_REL_POSITION_1 : OE_REL_POSITION_0);
 	if (ConditionalLockRelationOid(relid, AccessExclusiveLock))
 	{
 		if (SPI_execute(current_table == 0 ? "TRUNCATE order_engine.position_1" :

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "relations.h"
 #include "utils/inval.h"
@@ -67,6 +68,9 @@ oe_relid_missing_ok(OeRel rel)
 {
 	Oid			nspid;
 	Oid			relid;
+
+	/* checked before the cache, so that a mistake does not depend on its state */
+	Assert(IsTransactionState());
 
 	if (OidIsValid(cache[rel]))
 		return cache[rel];
