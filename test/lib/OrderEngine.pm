@@ -439,7 +439,8 @@ sub wait_until_up
 	poll_until(
 		'the server to take connections',
 		sub {
-			my ($status) = $self->psql($database // 'postgres', 'SELECT 1');
+			# a psql that gives up early makes IPC::Run die of a broken pipe
+			my ($status) = eval { $self->psql($database // 'postgres', 'SELECT 1') };
 			return defined $status && $status == 0;
 		});
 	return;

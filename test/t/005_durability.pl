@@ -27,15 +27,13 @@ my $receiver = OrderEngine::Receiver->new;
 $node->create_endpoint($receiver, 'shop', timeout => '1 minute', max_in_flight => 256);
 $node->safe_psql('postgres', 'CREATE TABLE control (round int)');
 
+my $walwriter_sql = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'};
 my $undone = 0;
-my $received = 0;
 foreach my $round (1 .. 3)
 {
 	$node->wait_for_worker;
 	$receiver->rules({ path => '/shop', action => 'hang' });
-	my $walwriter = poll_until('the WAL writer', sub {
-		$node->value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
-	});
+	my $walwriter = poll_until('the WAL writer', sub { $node->value($walwriter_sql) });
 	my $before = $receiver->stats('/shop')->{unique};
 	my $writer = $node->session;
 
@@ -51,9 +49,9 @@ foreach my $round (1 .. 3)
 	poll_until(
 		'the restart',
 		sub {
-			my ($status, $pid) = $node->psql('postgres',
-				q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
-			return $status == 0 && $pid ne '' && $pid != $walwriter;
+			$node->wait_until_up;
+			my $pid = eval { $node->value($walwriter_sql) } // '';
+			return $pid ne '' && $pid != $walwriter;
 		});
 	$writer->quit;
 	# the new worker may have sent them before this
