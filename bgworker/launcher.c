@@ -282,7 +282,7 @@ supervise(bool woken)
 		}
 		if (woken && s->idle)
 			s->not_before = now;
-		wait_ms = TimestampDifferenceMilliseconds(now, s->not_before);
+		wait_ms = TimestampDifferenceMilliseconds(now, Max(s->not_before, s->slot->hold_until));
 		if (wait_ms <= 0)
 			start_worker(s, now);
 		else
@@ -349,7 +349,7 @@ oe_launcher_main(Datum arg)
 Datum
 oe_wake_launcher(PG_FUNCTION_ARGS)
 {
-	oe_wake_launcher_at_commit();
+	oe_wake_launcher_at_end();
 	PG_RETURN_VOID();
 }
 

@@ -232,15 +232,48 @@ check_identity(void)
 	proc_exit(0);
 }
 
+/*
+ * Takes the slot before connecting to the database: a command that needs the
+ * database for itself must find us, or we must find that it asked us to wait.
+ */
 static void
-announce(void)
+take_slot(Oid dboid)
+{
+	TimestampTz hold_until;
+	int			other;
+
+	slot = oe_shared_claim_slot(dboid);
+	if (slot == NULL)
+		return;
+	before_shmem_exit(on_exit_release_slot, (Datum) 0);
+	SpinLockAcquire(&oe_shared->lock);
+	hold_until = slot->hold_until;
+	other = slot->pid;
+	if (other == 0)
+	{
+		slot->pid = MyProcPid;
+		slot->procno = oe_compat_my_procno();
+	}
+	SpinLockRelease(&oe_shared->lock);
+
+	if (other != 0)
+	{
+		ereport(LOG,
+				(errmsg("order_engine: another worker serves database %u already", dboid)));
+		proc_exit(0);
+	}
+	if (hold_until > GetCurrentTimestamp())
+	{
+		slot->end = OE_END_HELD;
+		proc_exit(0);
+	}
+}
+
+static void
+reset_counters(void)
 {
 	if (slot == NULL)
 		return;
-	SpinLockAcquire(&oe_shared->lock);
-	slot->procno = oe_compat_my_procno();
-	slot->pid = MyProcPid;
-	SpinLockRelease(&oe_shared->lock);
 	slot->started_at = GetCurrentTimestamp();
 	pg_atomic_write_u64(&slot->reads, 0);
 	pg_atomic_write_u64(&slot->attempts, 0);
@@ -514,8 +547,7 @@ oe_worker_main(Datum arg)
 	char		why[256];
 	MemoryContext round_context;
 
-	slot = oe_shared_claim_slot(dboid);
-	before_shmem_exit(on_exit_release_slot, (Datum) 0);
+	take_slot(dboid);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, on_sigterm);
 	BackgroundWorkerUnblockSignals();
@@ -534,7 +566,7 @@ oe_worker_main(Datum arg)
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 				 errmsg("could not set up libcurl: %s", why)));
 	configure_http();
-	announce();
+	reset_counters();
 
 	wait_event = oe_compat_wait_event("OrderEngineWorker");
 	wait_set = oe_compat_create_wait_event_set(3);

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "database_ddl.h"
 #include "fmgr.h"
 #include "launcher.h"
 #include "machine.h"
@@ -33,6 +34,7 @@ _PG_init(void)
 	if (process_shared_preload_libraries_in_progress)
 	{
 		oe_shared_init();
+		oe_database_ddl_init();
 		oe_launcher_register();
 	}
 }

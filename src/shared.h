@@ -22,6 +22,7 @@ typedef struct OeWorkerSlot
 	int			procno;			/* of the worker, OE_NO_PROC when it is not running */
 	int			pid;
 	int			end;			/* OeWorkerEnd of the last run */
+	TimestampTz hold_until;		/* the launcher starts no worker before */
 	pg_atomic_uint32 pending;	/* events were committed since the worker last looked */
 	pg_atomic_uint32 prepared;	/* events were prepared (two-phase commit) */
 

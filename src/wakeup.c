@@ -44,6 +44,15 @@ wake_worker_now(OeWorkerSlot *slot)
 }
 
 static void
+wake_launcher_now(void)
+{
+	if (oe_shared == NULL)
+		return;
+	pg_atomic_write_u32(&oe_shared->recheck, 1);
+	set_latch_of(oe_shared->launcher_procno);
+}
+
+static void
 xact_callback(XactEvent event, void *arg)
 {
 	OeWorkerSlot *slot;
@@ -57,11 +66,8 @@ xact_callback(XactEvent event, void *arg)
 			if (wake_worker && !wake_for_change &&
 				(slot = oe_shared_slot(MyDatabaseId)) != NULL)
 				wake_worker_now(slot);
-			if (wake_launcher && oe_shared != NULL)
-			{
-				pg_atomic_write_u32(&oe_shared->recheck, 1);
-				set_latch_of(oe_shared->launcher_procno);
-			}
+			if (wake_launcher)
+				wake_launcher_now();
 			break;
 		case XACT_EVENT_PREPARE:
 			/* COMMIT PREPARED runs no callback: tell the worker to poll */
@@ -72,6 +78,8 @@ xact_callback(XactEvent event, void *arg)
 			}
 			break;
 		case XACT_EVENT_ABORT:
+			if (wake_launcher)
+				wake_launcher_now();
 			break;
 		default:
 			return;				/* not the end of the transaction yet */
@@ -107,7 +115,7 @@ oe_wake_worker_for_change(void)
 }
 
 void
-oe_wake_launcher_at_commit(void)
+oe_wake_launcher_at_end(void)
 {
 	wake_launcher = true;
 }

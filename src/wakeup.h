@@ -11,8 +11,8 @@ extern void oe_wake_worker_at_commit(void);
 /* The same, once the invalidations of the transaction have been sent. */
 extern void oe_wake_worker_for_change(void);
 
-/* At commit of the current transaction, wake the launcher. */
-extern void oe_wake_launcher_at_commit(void);
+/* When the current transaction ends, either way, wake the launcher. */
+extern void oe_wake_launcher_at_end(void);
 
 /* Registers the callbacks; once, from _PG_init. */
 extern void oe_wakeup_init(void);

@@ -1,0 +1,160 @@
+/*
+ * database_ddl.c
+ *	  Keep the worker out of the way of commands on whole databases.
+ *
+ * DROP DATABASE, ALTER DATABASE ... RENAME or SET TABLESPACE and CREATE DATABASE
+ * ... TEMPLATE refuse a database that anybody is connected to.  A worker is
+ * connected all the time, so before such a command it is asked to end, and the
+ * launcher not to start it until the command is over.  Should the command's
+ * session be terminated in the middle, the launcher's patience ends by itself.
+ *
+ * Only for who may do the command: for anybody else the worker goes on and the
+ * command fails as it would have.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "database_ddl.h"
+#include "launcher.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "shared.h"
+#include "storage/latch.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "wakeup.h"
+
+#define HOLD_MS			60000	/* the launcher waits at most so long */
+#define WAIT_MS			5000	/* so long we wait for the worker to end */
+#define WAIT_STEP_MS	5
+
+static ProcessUtility_hook_type prev_process_utility = NULL;
+
+/* The database that nobody may be connected to, NULL: any other command. */
+static const char *
+database_to_be_left(Node *statement)
+{
+	ListCell   *lc;
+
+	switch (nodeTag(statement))
+	{
+		case T_DropdbStmt:
+			return ((DropdbStmt *) statement)->dbname;
+		case T_RenameStmt:
+			if (((RenameStmt *) statement)->renameType == OBJECT_DATABASE)
+				return ((RenameStmt *) statement)->subname;
+			return NULL;
+		case T_AlterDatabaseStmt:
+			foreach(lc, ((AlterDatabaseStmt *) statement)->options)
+			{
+				if (strcmp(((DefElem *) lfirst(lc))->defname, "tablespace") == 0)
+					return ((AlterDatabaseStmt *) statement)->dbname;
+			}
+			return NULL;
+		case T_CreatedbStmt:
+			foreach(lc, ((CreatedbStmt *) statement)->options)
+			{
+				DefElem    *option = lfirst(lc);
+
+				if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
+					return defGetString(option);
+			}
+			return NULL;
+		default:
+			return NULL;
+	}
+}
+
+/* May the user do such a command?  Its own check is the one that counts. */
+static bool
+may_do(Oid dboid)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dboid));
+	bool		may;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	may = superuser() ||
+		has_privs_of_role(GetUserId(), ((Form_pg_database) GETSTRUCT(tuple))->datdba);
+	ReleaseSysCache(tuple);
+	return may;
+}
+
+/* Has the worker of a slot end, and waits for that. */
+static void
+hold_worker(OeWorkerSlot *slot)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WAIT_MS);
+
+	SpinLockAcquire(&oe_shared->lock);
+	slot->hold_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOLD_MS);
+	SpinLockRelease(&oe_shared->lock);
+	while (GetCurrentTimestamp() < deadline)
+	{
+		int			pid;
+
+		SpinLockAcquire(&oe_shared->lock);
+		pid = slot->pid;
+		if (pid != 0)
+			slot->end = OE_END_HELD;
+		SpinLockRelease(&oe_shared->lock);
+		if (pid == 0)
+			return;
+		(void) kill(pid, SIGTERM);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 WAIT_STEP_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static void
+release_worker(OeWorkerSlot *slot)
+{
+	slot->hold_until = 0;
+	oe_wake_launcher_at_end();
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params,
+				QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+{
+	const char *name = database_to_be_left(pstmt->utilityStmt);
+	Oid			dboid = name != NULL ? get_database_oid(name, true) : InvalidOid;
+	OeWorkerSlot *slot = OidIsValid(dboid) ? oe_shared_slot(dboid) : NULL;
+
+	if (slot != NULL && !may_do(dboid))
+		slot = NULL;
+
+	PG_TRY();
+	{
+		if (slot != NULL)
+			hold_worker(slot);
+		if (prev_process_utility)
+			prev_process_utility(pstmt, query, read_only_tree, context, params, environment,
+								 dest, completion);
+		else
+			standard_ProcessUtility(pstmt, query, read_only_tree, context, params, environment,
+									dest, completion);
+	}
+	PG_FINALLY();
+	{
+		if (slot != NULL)
+			release_worker(slot);
+	}
+	PG_END_TRY();
+}
+
+void
+oe_database_ddl_init(void)
+{
+	prev_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+}
