@@ -12,6 +12,7 @@
 #include "ack.h"
 #include "catalog/pg_type.h"
 #include "config.h"
+#include "miscadmin.h"
 #include "relations.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -132,6 +133,30 @@ load_secrets(void)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/*
+ * A copy of a database has the endpoints of the original.  Each says whose it
+ * is, so that it does not matter in what order a restore brings the tables.
+ */
+static void
+report_foreign(void)
+{
+	static SPIPlanPtr plan = NULL;
+	static bool reported = false;
+	bool		foreign;
+
+	foreign = oe_worker_execute(&plan,
+								"SELECT 1 FROM order_engine.endpoint"
+								" WHERE owner <> order_engine.database_identity() LIMIT 1",
+								0, NULL, NULL, NULL, SPI_OK_SELECT) > 0;
+	SPI_freetuptable(SPI_tuptable);
+	if (foreign && !reported)
+		ereport(LOG,
+				(errmsg("order_engine does not send to endpoints of database %u that it has as a copy of another database",
+						MyDatabaseId),
+				 errhint("Call order_engine.adopt_database() there if it shall.")));
+	reported = foreign;
+}
+
 /* Rows that were written for an endpoint while it was being dropped. */
 static void
 remove_orphans(void)
@@ -181,7 +206,8 @@ oe_config_load(void)
 							  "  FROM pg_catalog.unnest(retry_schedule) WITH ORDINALITY AS s (step, place)),"
 							  " (extract(epoch FROM max_age) * 1000000)::pg_catalog.int8,"
 							  " start_snapshot::pg_catalog.text"
-							  " FROM order_engine.endpoint ORDER BY endpoint_id",
+							  " FROM order_engine.endpoint"
+							  " WHERE owner = order_engine.database_identity() ORDER BY endpoint_id",
 							  0, NULL, NULL, NULL, SPI_OK_SELECT);
 	table = SPI_tuptable;
 	for (uint64 i = 0; i < nrows; i++)
@@ -200,6 +226,7 @@ oe_config_load(void)
 	}
 	SPI_freetuptable(table);
 	load_secrets();
+	report_foreign();
 	remove_orphans();
 	oe_worker_commit();
 

@@ -10,8 +10,7 @@ typedef enum OeWorkerEnd
 {
 	OE_END_UNKNOWN = 0,			/* an error or a crash: start it again, throttled */
 	OE_END_HELD,				/* asked to by a command on the database */
-	OE_END_NO_EXTENSION,		/* nothing to do there until CREATE EXTENSION */
-	OE_END_NOT_OWNER			/* the database is a copy: nothing is sent from it */
+	OE_END_NO_EXTENSION			/* nothing to do there until CREATE EXTENSION */
 } OeWorkerEnd;
 
 /* bgw_extra of a worker that the launcher started, not a user. */

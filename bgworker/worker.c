@@ -201,38 +201,6 @@ become_the_only_one(void)
 }
 
 /*
- * A copy of a database knows endpoints, too.  It sends nothing until somebody
- * says that it shall.
- */
-static void
-check_identity(void)
-{
-	static SPIPlanPtr plan = NULL;
-	bool		own;
-
-	oe_worker_begin("checking the identity of the database");
-	oe_worker_execute(&plan,
-					  "SELECT pg_catalog.count(*) = 1 AND pg_catalog.bool_and("
-					  "  i.system_identifier = s.system_identifier::pg_catalog.text"
-					  "  AND i.database_oid = d.oid)"
-					  " FROM order_engine.identity i, pg_catalog.pg_control_system() s,"
-					  "  pg_catalog.pg_database d"
-					  " WHERE d.datname = pg_catalog.current_database()",
-					  0, NULL, NULL, NULL, SPI_OK_SELECT);
-	own = strcmp(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), "t") == 0;
-	SPI_freetuptable(SPI_tuptable);
-	oe_worker_commit();
-	if (own)
-		return;
-	ereport(LOG,
-			(errmsg("order_engine sends nothing from database %u, which is a copy", MyDatabaseId),
-			 errhint("Call order_engine.adopt_database() there if it shall send.")));
-	if (slot != NULL)
-		slot->end = OE_END_NOT_OWNER;
-	proc_exit(0);
-}
-
-/*
  * Takes the slot before connecting to the database: a command that needs the
  * database for itself must find us, or we must find that it asked us to wait.
  */
@@ -554,7 +522,6 @@ oe_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
 	pin_settings();
 	become_the_only_one();
-	check_identity();
 
 	oe_reader_init();
 	oe_delivery_init();

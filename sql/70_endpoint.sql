@@ -151,11 +151,18 @@ BEGIN
 	PERFORM order_engine.check_retry(retry_schedule, max_age);
 	key := order_engine.make_secret(secret);
 
+	-- transaction ids of another server would come up again here
+	own := pg_current_xact_id();
+	IF EXISTS (SELECT FROM order_engine.outbox o WHERE o.txid > own) THEN
+		RAISE EXCEPTION 'the outbox holds events of a server with higher transaction ids' USING
+			ERRCODE = 'object_not_in_prerequisite_state',
+			DETAIL = 'The database was restored from a dump of another server.',
+			HINT = 'Truncate order_engine.outbox if its events need not be sent.';
+	END IF;
 	IF start_at = 'earliest' THEN
 		start_snapshot := '3:3:';
 	ELSE
 		-- this transaction has not committed, so its events are still to come
-		own := pg_current_xact_id();
 		SELECT format('%s:%s:%s', least(pg_snapshot_xmin(s), own), pg_snapshot_xmax(s),
 					  (SELECT string_agg(x::text, ',' ORDER BY x)
 					   FROM (SELECT pg_snapshot_xip(s)
@@ -164,9 +171,9 @@ BEGIN
 		FROM pg_current_snapshot() AS s;
 	END IF;
 
-	INSERT INTO order_engine.endpoint AS e (name, url, event_types, format, ordering, guarantee, headers,
+	INSERT INTO order_engine.endpoint AS e (name, owner, url, event_types, format, ordering, guarantee, headers,
 		max_in_flight, connect_timeout, timeout, retry_schedule, max_age, start_snapshot)
-	VALUES (create_endpoint.name, create_endpoint.url, create_endpoint.event_types, create_endpoint.format,
+	VALUES (create_endpoint.name, order_engine.database_identity(), create_endpoint.url, create_endpoint.event_types, create_endpoint.format,
 		create_endpoint.ordering, create_endpoint.guarantee, create_endpoint.headers,
 		create_endpoint.max_in_flight, create_endpoint.connect_timeout, create_endpoint.timeout,
 		create_endpoint.retry_schedule, create_endpoint.max_age, start_snapshot)
@@ -310,30 +317,20 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	own xid8 := pg_current_xact_id();
-	own_system text := (SELECT system_identifier::text FROM pg_control_system());
-	own_oid oid := (SELECT oid FROM pg_database WHERE datname = current_database());
 BEGIN
-	LOCK TABLE order_engine.identity IN ACCESS EXCLUSIVE MODE;
-	IF (SELECT count(*) = 1 AND bool_and(system_identifier = own_system AND database_oid = own_oid)
-		FROM order_engine.identity) THEN
-		RETURN false;
-	END IF;
-
 	-- positions speak of transaction ids; those of another server mean nothing here
-	IF EXISTS (SELECT FROM order_engine.outbox WHERE txid >= own)
+	IF EXISTS (SELECT FROM order_engine.outbox WHERE txid > own)
 		OR EXISTS (SELECT FROM order_engine.endpoint WHERE pg_snapshot_xmax(start_snapshot) > own)
 		OR EXISTS (SELECT FROM order_engine.position_0 WHERE pg_snapshot_xmax(coalesce(upto, seen)) > own)
 		OR EXISTS (SELECT FROM order_engine.position_1 WHERE pg_snapshot_xmax(coalesce(upto, seen)) > own) THEN
 		RAISE EXCEPTION 'a dump of a server with higher transaction ids cannot be adopted by this version' USING
 			ERRCODE = 'feature_not_supported',
-			HINT = 'Drop the endpoints, truncate the outbox and the positions, and create the endpoints anew; undelivered events of the dump are not sent then.';
+			HINT = 'Drop the endpoints, truncate order_engine.outbox, position_0 and position_1, and create the endpoints anew; undelivered events of the dump are not sent then.';
 	END IF;
-
-	DELETE FROM order_engine.identity;
-	INSERT INTO order_engine.identity (system_identifier, database_oid) VALUES (own_system, own_oid);
-	PERFORM order_engine.wake_launcher();
-	RETURN true;
+	UPDATE order_engine.endpoint SET owner = order_engine.database_identity(), updated_at = clock_timestamp()
+	WHERE owner <> order_engine.database_identity();
+	RETURN FOUND;
 END
 $$;
 COMMENT ON FUNCTION order_engine.adopt_database() IS
-'Makes a copy of a database (template copy, upgraded or restored server) the owner of its events, so that its worker runs: what was not delivered is sent, what was acknowledged is not. Returns whether that was needed. Error: 0A000 for a dump whose transaction ids are higher than this server''s.';
+'Lets a copy of a database (template copy, upgraded or restored server) send to the endpoints that it brought along: what was not delivered is sent, what was acknowledged is not. Returns whether there were any. Error: 0A000 for a dump whose transaction ids are higher than this server''s.';

@@ -51,11 +51,14 @@ $node->emit_many('i', 6, 8, 'shop');
 my $offset = -s $node->logfile;
 
 timed('CREATE DATABASE copy TEMPLATE shop');
-wait_for_log('sends nothing from database \d+, which is a copy', $offset);
+wait_for_log('as a copy of another database', $offset);
 $node->wait_for_worker('shop');
 $node->call('resume_endpoint', { name => 'hook' }, 'copy');
+
+my $reads = $node->value('SELECT reads FROM order_engine.stat_worker', 'copy');
+
 $node->emit_many('i', 9, 9, 'copy');
-poll_until('the worker of the copy to have ended', sub { !defined $node->worker_pid('copy') });
+$node->wait_for_value("SELECT reads > $reads FROM order_engine.stat_worker", 't', 'copy');
 is($receiver->stats('/hook')->{requests}, 6, 'a copy sends nothing');
 is($node->safe_psql('copy', 'SELECT order_engine.adopt_database()'), 't', 'until it is adopted');
 $receiver->wait_for('/hook', unique => 10);
@@ -103,7 +106,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE restored');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, $node->connstr('restored') ],
 	'it is restored');
 ok($node->safe_psql("restored", $contents) eq $node->safe_psql("shop", $contents), "with everything that was in it");
-wait_for_log('sends nothing from database \d+, which is a copy', $offset);
+wait_for_log('as a copy of another database', $offset);
 
 my $before = $receiver->stats('/hook')->{requests};
 
