@@ -20,6 +20,7 @@
 #include "append.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "shared.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
@@ -407,6 +408,9 @@ oe_ack_flush(void)
 	}
 	oe_append_end(appender);
 	oe_worker_commit();
+
+	/* a background worker reports by itself, or autovacuum never hears of its writes */
+	pgstat_report_stat(true);
 
 	MemoryContextReset(oe_notes_context);
 	if (turn)
