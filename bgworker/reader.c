@@ -429,13 +429,13 @@ oe_reader_read(OePlace *place, int max_rows, size_t max_bytes, OeLogEvent **even
 	static SPIPlanPtr probe_plan = NULL;
 	static SPIPlanPtr range_plan = NULL;
 	static const Oid probe_types[] = {XID8ARRAYOID, XID8OID, UUIDOID};
-	static const Oid range_types[] = {XID8OID, XID8OID, XID8ARRAYOID, XID8OID, UUIDOID};
+	static const Oid range_types[] = {XID8OID, UUIDOID, XID8OID, XID8ARRAYOID};
 	OeSnapshot *seen = place->seen;
 	OeSnapshot *upto = place->upto;
 	size_t		bytes = 0;
 	int			nevents = 0;
 	bool		at_end = true;
-	Datum		values[5];
+	Datum		values[4];
 
 	/* transactions that ran in "seen" and were seen by "upto" */
 	if (place->txid < seen->xmax && seen->nxip > 0)
@@ -465,18 +465,24 @@ oe_reader_read(OePlace *place, int max_rows, size_t max_bytes, OeLogEvent **even
 	/* transactions that began after "seen" */
 	if (at_end && upto->xmax > seen->xmax)
 	{
-		pg_uuid_t	after = place->id;
+		/*
+		 * One lower bound that serves both for the beginning and for going on.
+		 * Beside a second one, on txid alone, a btree scan would start at this
+		 * and might read the whole index.
+		 */
+		uint64		after_txid = Max(place->txid, seen->xmax);
+		pg_uuid_t	after_id = {0};
 
-		values[0] = FullTransactionIdGetDatum(FullTransactionIdFromU64(seen->xmax));
-		values[1] = FullTransactionIdGetDatum(FullTransactionIdFromU64(upto->xmax));
-		values[2] = xid8_array(upto->xip, upto->nxip);
-		values[3] = FullTransactionIdGetDatum(FullTransactionIdFromU64(place->txid));
-		values[4] = UUIDPGetDatum(&after);
+		if (place->txid >= seen->xmax)
+			after_id = place->id;
+		values[0] = FullTransactionIdGetDatum(FullTransactionIdFromU64(after_txid));
+		values[1] = UUIDPGetDatum(&after_id);
+		values[2] = FullTransactionIdGetDatum(FullTransactionIdFromU64(upto->xmax));
+		values[3] = xid8_array(upto->xip, upto->nxip);
 		at_end = fetch_rows(keep_plan(&range_plan,
 									  "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
-									  " WHERE txid >= $1 AND txid < $2 AND txid <> ALL ($3)"
-									  " AND (txid, id) > ($4, $5)"
-									  " ORDER BY txid, id", 5, range_types),
+									  " WHERE (txid, id) > ($1, $2) AND txid < $3 AND txid <> ALL ($4)"
+									  " ORDER BY txid, id", 4, range_types),
 							values, place, max_rows, max_bytes, events, &nevents, &bytes);
 	}
 
