@@ -390,7 +390,7 @@ oe_ack_flush(void)
 		rows_in_current = 0;
 	}
 	appender = oe_append_begin(oe_relid(current_table == 0 ? OE_REL_POSITION_0 : OE_REL_POSITION_1),
-							   false);
+							   NUM_COLS, false);
 	dlist_foreach(iter, &oe_endpoints)
 	{
 		OeEndpoint *endpoint = dlist_container(OeEndpoint, node, iter.cur);

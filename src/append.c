@@ -27,17 +27,38 @@ struct OeAppender
 	EState	   *estate;
 	ResultRelInfo *rri;
 	TupleTableSlot *slot;
+	int			ncolumns;		/* that the caller gives */
 	bool		checked;
 };
 
+/* The code counts the columns of its tables; ALTER TABLE may have been there. */
+static void
+check_columns(Relation rel, int ncolumns)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < ncolumns; i++)
+	{
+		if (i >= desc->natts || TupleDescAttr(desc, i)->attisdropped)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column %d of relation \"%s\" is missing", i + 1,
+							RelationGetRelationName(rel)),
+					 errhint("The tables of order_engine may get further columns, but must keep their own."),
+					 errtable(rel)));
+	}
+}
+
 static OeAppender *
-begin(Oid relid, bool checked, bool speculative)
+begin(Oid relid, int ncolumns, bool checked, bool speculative)
 {
 	OeAppender *appender = palloc0(sizeof(OeAppender));
 	MemoryContext oldcontext;
 
+	appender->ncolumns = ncolumns;
 	appender->checked = checked;
 	appender->rel = table_open(relid, RowExclusiveLock);
+	check_columns(appender->rel, ncolumns);
 	appender->estate = CreateExecutorState();
 
 	oldcontext = MemoryContextSwitchTo(appender->estate->es_query_cxt);
@@ -51,12 +72,12 @@ begin(Oid relid, bool checked, bool speculative)
 }
 
 OeAppender *
-oe_append_begin(Oid relid, bool checked)
+oe_append_begin(Oid relid, int ncolumns, bool checked)
 {
-	return begin(relid, checked, false);
+	return begin(relid, ncolumns, checked, false);
 }
 
-/* Puts the row into the slot. */
+/* Puts the row into the slot; columns that the caller does not know become null. */
 static void
 store(OeAppender *appender, Datum *values, bool *nulls)
 {
@@ -65,7 +86,7 @@ store(OeAppender *appender, Datum *values, bool *nulls)
 
 	for (int i = 0; i < desc->natts; i++)
 	{
-		if (nulls[i] && TupleDescAttr(desc, i)->attnotnull)
+		if ((i >= appender->ncolumns || nulls[i]) && TupleDescAttr(desc, i)->attnotnull)
 			ereport(ERROR,
 					(errcode(ERRCODE_NOT_NULL_VIOLATION),
 					 errmsg("null value in column \"%s\" of relation \"%s\" violates not-null constraint",
@@ -75,8 +96,13 @@ store(OeAppender *appender, Datum *values, bool *nulls)
 	}
 
 	ExecClearTuple(slot);
-	memcpy(slot->tts_values, values, desc->natts * sizeof(Datum));
-	memcpy(slot->tts_isnull, nulls, desc->natts * sizeof(bool));
+	memcpy(slot->tts_values, values, appender->ncolumns * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, appender->ncolumns * sizeof(bool));
+	for (int i = appender->ncolumns; i < desc->natts; i++)
+	{
+		slot->tts_values[i] = (Datum) 0;
+		slot->tts_isnull[i] = true;
+	}
 	ExecStoreVirtualTuple(slot);
 
 	if (appender->checked && desc->constr != NULL)
@@ -106,9 +132,9 @@ oe_append_end(OeAppender *appender)
 }
 
 void
-oe_append(Oid relid, bool checked, Datum *values, bool *nulls)
+oe_append(Oid relid, int ncolumns, bool checked, Datum *values, bool *nulls)
 {
-	OeAppender *appender = oe_append_begin(relid, checked);
+	OeAppender *appender = oe_append_begin(relid, ncolumns, checked);
 
 	oe_append_row(appender, values, nulls);
 	oe_append_end(appender);
@@ -119,9 +145,9 @@ oe_append(Oid relid, bool checked, Datum *values, bool *nulls)
  * speculative it can be taken back without an abort of the transaction.
  */
 bool
-oe_append_unless_exists(Oid relid, Datum *values, bool *nulls)
+oe_append_unless_exists(Oid relid, int ncolumns, Datum *values, bool *nulls)
 {
-	OeAppender *appender = begin(relid, false, true);
+	OeAppender *appender = begin(relid, ncolumns, false, true);
 	TransactionId xid = GetCurrentTransactionId();
 	bool		conflict = false;
 	uint32		token;

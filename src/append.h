@@ -22,15 +22,18 @@ typedef struct OeAppender OeAppender;
 
 /*
  * Opens a table (RowExclusiveLock, kept to the end of the transaction) and its
- * indexes.  With "checked" each row passes the table's CHECK constraints.  NOT
- * NULL is always checked; triggers never fire and grants are not consulted: it
- * is for rows that this extension makes, never for a caller's table.
+ * indexes.  ncolumns is how many columns the code knows; 42703 when the table
+ * lacks one of them.  Columns that somebody added behind these become null:
+ * their defaults are not applied and generated ones are not computed.  With
+ * "checked" each row passes the table's CHECK constraints.  NOT NULL is always
+ * checked; triggers never fire and grants are not consulted: it is for rows that
+ * this extension makes, never for a caller's table.
  */
-extern OeAppender *oe_append_begin(Oid relid, bool checked);
+extern OeAppender *oe_append_begin(Oid relid, int ncolumns, bool checked);
 
 /*
- * Inserts one row.  values and nulls have one entry for each column, in the
- * order of the table.  Raises what the table raises (23505, 23514, 23502).
+ * Inserts one row.  values and nulls have one entry for each of the ncolumns
+ * columns, in the order of the table.  Raises what the table raises (23505, 23514, 23502).
  * The row becomes visible to this transaction's queries at the next
  * CommandCounterIncrement().
  */
@@ -39,13 +42,13 @@ extern void oe_append_row(OeAppender *appender, Datum *values, bool *nulls);
 extern void oe_append_end(OeAppender *appender);
 
 /* The three calls in one, for a single row. */
-extern void oe_append(Oid relid, bool checked, Datum *values, bool *nulls);
+extern void oe_append(Oid relid, int ncolumns, bool checked, Datum *values, bool *nulls);
 
 /*
  * Inserts one row unless another one has a key of it, committed or not; returns
  * whether it did.  Never waits for another transaction.  CHECK constraints are
  * not consulted.
  */
-extern bool oe_append_unless_exists(Oid relid, Datum *values, bool *nulls);
+extern bool oe_append_unless_exists(Oid relid, int ncolumns, Datum *values, bool *nulls);
 
 #endif							/* OE_APPEND_H */

@@ -235,7 +235,7 @@ insert(OeIdempotency *call, const char *result)
 	values[Anum_key_operation - 1] = CStringGetTextDatum(call->operation);
 	values[Anum_key_result - 1] = CStringGetTextDatum(result);
 
-	inserted = oe_append_unless_exists(oe_relid(OE_REL_IDEMPOTENCY_KEY), values, nulls);
+	inserted = oe_append_unless_exists(oe_relid(OE_REL_IDEMPOTENCY_KEY), Natts_key, values, nulls);
 
 	/* a second call in the same query must see it */
 	CommandCounterIncrement();

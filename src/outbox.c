@@ -176,7 +176,7 @@ oe_outbox_append(const OeEvent *event, pg_uuid_t *id)
 	values[COL_PAYLOAD] = JsonbPGetDatum(event->payload);
 	values[COL_HEADERS] = JsonbPGetDatum(headers);
 
-	oe_append(relid, false, values, nulls);
+	oe_append(relid, NUM_COLS, false, values, nulls);
 	oe_wake_worker_at_commit();
 
 	if (id != NULL)

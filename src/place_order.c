@@ -311,14 +311,14 @@ insert_order(const Placing *p)
 #undef SET_NULL
 #undef SET_TEXT
 #undef SET
-	oe_append(oe_relid(OE_REL_ORDERS), OE_CHECKED, values, nulls);
+	oe_append(oe_relid(OE_REL_ORDERS), Natts_orders, OE_CHECKED, values, nulls);
 }
 
 /* Writes the lines; returns what the event tells of them. */
 static Jsonb *
 insert_lines(const Placing *p)
 {
-	OeAppender *appender = oe_append_begin(oe_relid(OE_REL_ORDER_LINE), OE_CHECKED);
+	OeAppender *appender = oe_append_begin(oe_relid(OE_REL_ORDER_LINE), LINE_COLUMNS, OE_CHECKED);
 	JsonbParseState *state = NULL;
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);

@@ -55,7 +55,7 @@ append_history(const OeRecord *record)
 	nulls[COL_METADATA] = record->metadata == NULL;
 	values[COL_CREATED_AT] = TimestampTzGetDatum(record->at);
 
-	oe_append(oe_relid(OE_REL_HISTORY), false, values, nulls);
+	oe_append(oe_relid(OE_REL_HISTORY), NUM_COLS, false, values, nulls);
 }
 
 void

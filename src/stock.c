@@ -448,7 +448,7 @@ oe_stock_reserve(int64 reservation_id, const char *ref, OeStockNeed *needs, int 
 	r.at = at;
 	oe_json_begin_array(&r.shortages);
 	r.stock = oe_rows_open(oe_relid(OE_REL_STOCK), RowExclusiveLock, 1, NULL);
-	r.reservations = oe_append_begin(oe_relid(OE_REL_RESERVATION), OE_CHECKED);
+	r.reservations = oe_append_begin(oe_relid(OE_REL_RESERVATION), Natts_reservation, OE_CHECKED);
 	oe_ledger_begin(&r.ledger, at);
 
 	for (int i = 0, next; i < n; i = next)

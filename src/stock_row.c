@@ -94,7 +94,7 @@ oe_stock_store(OeRows *stock, OeStockRow *row, const char *sku, int64 on_hand, i
 void
 oe_ledger_begin(OeLedger *ledger, TimestampTz at)
 {
-	ledger->appender = oe_append_begin(oe_relid(OE_REL_STOCK_MOVEMENT), OE_CHECKED);
+	ledger->appender = oe_append_begin(oe_relid(OE_REL_STOCK_MOVEMENT), Natts_stock_movement, OE_CHECKED);
 	ledger->actor = CStringGetTextDatum(oe_context_actor());
 	ledger->at = at;
 }
