@@ -14,8 +14,10 @@
  *	  hold enough, so that no lock is ever held in vain; expired reservations of
  *	  other orders are taken back with SKIP LOCKED.
  *
- * That a SKU is sold out is said only after all its rows were locked and its
- * expired reservations were taken back.
+ * That a SKU is sold out is said only after all its rows were locked, its
+ * expired reservations were taken back, and a fresh look found no more rows.
+ * A row that appears in between is the one that may be locked out of order; in
+ * the worst case that is a deadlock (40P01), never a wrong answer.
  */
 #include "postgres.h"
 
@@ -359,44 +361,78 @@ report_shortages(Reserve *r, const OeStockNeed *needs, int n, const int32 *missi
 	}
 }
 
-/* Reserves the needs for one SKU. */
-static void
-reserve_sku(Reserve *r, OeStockNeed *needs, int n)
+/*
+ * Locks the rows of one SKU, leaves those of them in rows[] that are still there,
+ * and distributes the needs over them.  True when all get everything.
+ */
+static bool
+lock_and_distribute(Reserve *r, const OeStockNeed *needs, int n,
+					OeStockRow *rows, int *nrows, bool lock_all, int32 *missing)
 {
 	const char *sku = needs[0].sku;
-	OeStockRow *rows;
-	int			nrows;
+	bool		one_location = *nrows > 0 && strcmp(rows[0].location, rows[*nrows - 1].location) == 0;
 	int			nlocked = 0;
-	bool		one_location;
-	int32	   *missing = palloc(n * sizeof(int32));
 
-	/* one need may name the only location that matters; of several, "any" is the last */
-	rows = oe_stock_load(r->stock, sku, n == 1 ? needs[0].location : NULL, &nrows);
-	if (n == 1 && nrows > 1 && r->nshortages == 0 && take_free_slot(r, &needs[0]))
-		return;
-
-	one_location = nrows > 0 && strcmp(rows[0].location, rows[nrows - 1].location) == 0;
-	for (int i = 0; i < nrows; i++)
+	for (int i = 0; i < *nrows; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (oe_stock_lock(r->stock, &rows[i], LockWaitBlock, true))
 			rows[nlocked++] = rows[i];
 
 		/* a slot that has enough makes it needless to wait for the others */
-		if (n == 1 && one_location && nlocked > 0 &&
+		if (!lock_all && n == 1 && one_location && nlocked > 0 &&
 			free_units(&rows[nlocked - 1]) >= needs[0].quantity)
 			break;
 	}
+	*nrows = nlocked;
 
-	if (!distribute(rows, nlocked, needs, n, missing) &&
-		(nlocked == 0 ||
-		 !take_back_expired(r, sku, rows, nlocked) ||
-		 !distribute(rows, nlocked, needs, n, missing)))
+	return distribute(rows, nlocked, needs, n, missing) ||
+		(nlocked > 0 && take_back_expired(r, sku, rows, nlocked) &&
+		 distribute(rows, nlocked, needs, n, missing));
+}
+
+/* Reserves the needs for one SKU. */
+static void
+reserve_sku(Reserve *r, OeStockNeed *needs, int n)
+{
+	const char *sku = needs[0].sku;
+	/* one need may name the only location that matters; of several, "any" is the last */
+	const char *location = n == 1 ? needs[0].location : NULL;
+	OeStockRow *rows;
+	int			nrows;
+	bool		complete;
+	int32	   *missing = palloc(n * sizeof(int32));
+
+	rows = oe_stock_load(r->stock, sku, location, &nrows);
+	if (n == 1 && nrows > 1 && r->nshortages == 0 && take_free_slot(r, &needs[0]))
+		return;
+
+	complete = lock_and_distribute(r, needs, n, rows, &nrows, false, missing);
+	if (!complete && !IsolationUsesXactSnapshot())
+	{
+		/* while we waited, a row at another location may have appeared */
+		const OeStockRow *earlier = rows;
+		int			nearlier = nrows;
+
+		oe_rows_refresh(r->stock);
+		rows = oe_stock_load(r->stock, sku, location, &nrows);
+		for (int i = 0; i < nrows; i++)
+		{
+			for (int j = 0; j < nearlier; j++)
+			{
+				if (rows[i].slot == earlier[j].slot &&
+					strcmp(rows[i].location, earlier[j].location) == 0)
+					rows[i].freed = earlier[j].freed;
+			}
+		}
+		complete = lock_and_distribute(r, needs, n, rows, &nrows, true, missing);
+	}
+	if (!complete)
 		report_shortages(r, needs, n, missing);
 
 	/* after a shortage nothing is stored any more, but every SKU is looked at */
 	if (r->nshortages == 0)
-		store(r, sku, rows, nlocked);
+		store(r, sku, rows, nrows);
 }
 
 TimestampTz
@@ -455,6 +491,9 @@ oe_stock_reserve(int64 reservation_id, const char *ref, OeStockNeed *needs, int 
 	{
 		for (next = i + 1; next < n && strcmp(needs[i].sku, needs[next].sku) == 0; next++)
 			;
+		/* a row may have appeared while we waited for those of the SKU before */
+		if (i > 0)
+			oe_rows_refresh(r.stock);
 		reserve_sku(&r, &needs[i], next - i);
 	}
 
