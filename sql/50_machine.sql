@@ -12,7 +12,7 @@ RETURNS void
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_publish_machine';
 COMMENT ON FUNCTION order_engine.publish_machine(integer) IS
-'Checks a draft and freezes it; from the commit on it is the current version of its name. Does nothing for a machine that is published already. Errors: OE004 with every fault in DETAIL, OE005 when there is no such machine.';
+'Checks a draft and freezes it; from the commit on it is the current version of its name. A machine of kind "order" must have the event "place" in its initial state, to a state that is not terminal and without guards and effects, for place_order makes this step itself. Does nothing for a machine that is published already. Errors: OE004 with every fault in DETAIL, OE005 when there is no such machine.';
 
 CREATE FUNCTION order_engine.state_machine()
 RETURNS trigger

@@ -21,6 +21,9 @@ typedef struct OeTransition
 
 typedef struct OeMachine OeMachine;
 
+/* the event by which an order leaves the initial state */
+#define OE_EVENT_PLACE	"place"
+
 /*
  * A published machine; OE005 when there is none.  The result stays valid until
  * the end of the transaction, also when the machine is invalidated meanwhile.

@@ -6,6 +6,10 @@
  * and a terminal state can be reached from each.  An event must mean one thing
  * in a state, and so must a pair of states, because an UPDATE written by hand
  * names no event.
+ *
+ * place_order() makes the row of a new order in one stroke, with the transition
+ * "place" already done.  So a machine for orders must have it, and it can have
+ * neither guards nor effects: nobody would ask or apply them.
  */
 #include "postgres.h"
 
@@ -84,8 +88,32 @@ check_ways_out(const OeMachine *machine, const OeState *state, OeFaults *faults)
 	}
 }
 
+/* The transition that place_order() makes. */
+static void
+check_placing(const OeMachine *machine, OeFaults *faults)
+{
+	const OeState *initial = &machine->states[machine->initial];
+
+	for (int i = 0; i < initial->count; i++)
+	{
+		const OeTransition *t = &machine->transitions[initial->first + i];
+
+		if (strcmp(t->event, OE_EVENT_PLACE) != 0)
+			continue;
+		if (machine->states[t->to_no].terminal)
+			oe_faults_add(faults, "event \"%s\" leads to the terminal state \"%s\"",
+						  t->event, t->to);
+		if (t->guards != 0 || t->effects != 0)
+			oe_faults_add(faults, "event \"%s\" must not have guards or effects in the initial state \"%s\"",
+						  t->event, initial->name);
+		return;
+	}
+	oe_faults_add(faults, "the initial state \"%s\" has no event \"%s\"",
+				  initial->name, OE_EVENT_PLACE);
+}
+
 void
-oe_machine_check(const OeMachine *machine, OeFaults *faults)
+oe_machine_check(const char *kind, const OeMachine *machine, OeFaults *faults)
 {
 	bool	   *reached;
 	bool	   *can_end;
@@ -93,6 +121,8 @@ oe_machine_check(const OeMachine *machine, OeFaults *faults)
 
 	for (int s = 0; s < machine->nstates; s++)
 		check_ways_out(machine, &machine->states[s], faults);
+	if (strcmp(kind, OE_KIND_ORDER) == 0 && machine->initial >= 0)
+		check_placing(machine, faults);
 
 	reached = palloc0(sizeof(bool) * (machine->nstates + 1));
 	can_end = palloc0(sizeof(bool) * (machine->nstates + 1));

@@ -125,7 +125,7 @@ oe_publish_machine(PG_FUNCTION_ARGS)
 		definition = DatumGetJsonbP(SPI_getbinval(tuple, desc, 4, &isnull));
 
 		oe_faults_begin(&faults);
-		oe_machine_check(oe_machine_parse(kind, definition, &faults), &faults);
+		oe_machine_check(kind, oe_machine_parse(kind, definition, &faults), &faults);
 		oe_faults_raise(&faults, kind, name);
 
 		(void) oe_query_run(&publish, values, NULL, false, SPI_OK_UPDATE);

@@ -52,8 +52,8 @@ extern void oe_faults_raise(OeFaults *faults, const char *kind, const char *name
  */
 extern OeMachine *oe_machine_parse(const char *kind, Jsonb *definition, OeFaults *faults);
 
-/* Adds what is wrong with the graph as a whole. */
-extern void oe_machine_check(const OeMachine *machine, OeFaults *faults);
+/* Adds what is wrong with the graph of a machine of that kind as a whole. */
+extern void oe_machine_check(const char *kind, const OeMachine *machine, OeFaults *faults);
 
 /* Number of the state of that name, -1 when there is none. */
 extern int	oe_machine_state_no(const OeMachine *machine, const char *name);

@@ -122,10 +122,10 @@ enter_machine(Placing *p)
 {
 	const OeMachine *machine = oe_machine_current("order", oe_order_machine);
 
-	p->transition = oe_machine_find_event(machine, oe_machine_initial(machine), "place");
+	p->transition = oe_machine_find_event(machine, oe_machine_initial(machine), OE_EVENT_PLACE);
 	if (p->transition == NULL)
 	{
-		OeInvalidTransition what = {.entity = "order", .event = "place"};
+		OeInvalidTransition what = {.entity = "order", .event = OE_EVENT_PLACE};
 
 		what.entity_id = "new";
 		what.from = oe_machine_initial(machine);

@@ -65,10 +65,23 @@ SELECT faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "t
 -- guards, effects, milestones are those of orders
 SELECT faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
 	{"event": "e", "from": "a", "to": "z", "guards": ["no_hold"], "effects": ["release_stock"], "milestone": "placed_at"}]}');
-SELECT faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
-	{"event": "e", "from": "a", "to": "z", "guards": ["no_hold"], "effects": ["release_stock"], "milestone": "placed_at"}]}', 'order');
+SELECT faults('{"initial": "a", "states": {"a": {}, "b": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "place", "from": "a", "to": "b"},
+	{"event": "e", "from": "b", "to": "z", "guards": ["no_hold"], "effects": ["release_stock"], "milestone": "placed_at"}]}', 'order');
 SELECT faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
 	{"event": "e", "from": "a", "to": "z", "guards": ["nohold", 1, "no_hold"], "effects": "release_stock", "milestone": "version"}]}', 'order');
+
+-- place_order makes the first step: it must be there, and nobody would ask its guards
+SELECT faults('{"initial": "a", "states": {"a": {}, "b": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "place", "from": "a", "to": "b", "milestone": "placed_at"}, {"event": "end", "from": "b", "to": "z", "guards": ["no_hold"]}]}', 'order');
+SELECT faults('{"initial": "a", "states": {"a": {}, "b": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "start", "from": "a", "to": "b"}, {"event": "place", "from": "b", "to": "z"}]}', 'order');
+SELECT faults('{"initial": "a", "states": {"a": {}, "b": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "place", "from": "a", "to": "b", "guards": ["no_hold"]}, {"event": "end", "from": "b", "to": "z"}]}', 'order');
+SELECT faults('{"initial": "a", "states": {"a": {}, "b": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "place", "from": "a", "to": "b", "effects": ["cancel_lines"]}, {"event": "end", "from": "b", "to": "z"}]}', 'order');
+SELECT faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "place", "from": "a", "to": "z"}]}', 'order');
 
 -- the graph: ambiguous, stuck, unreachable
 SELECT faults('{"initial": "a", "states": {"a": {}, "b": {}, "z": {"terminal": true}}, "transitions": [
