@@ -214,6 +214,9 @@ oe_order_record(TriggerData *trigdata)
 	transition = find_transition(order.order_id, order.machine_id, from, order.state);
 	if (!stamps_are_ours(oldslot, newslot, transition))
 		oe_changed_behind(rel);
+	/* a verb changes one order, and this trigger is the first to hear of it */
+	if (call == NULL)
+		oe_require_current(rel, newslot, Anum_orders_version);
 
 	record.last_txid = DatumGetFullTransactionId(oldslot->tts_values[Anum_orders_last_txid - 1]);
 	record.machine_id = order.machine_id;

@@ -13,12 +13,14 @@
  */
 #include "postgres.h"
 
+#include "access/tableam.h"
 #include "errors.h"
 #include "fmgr.h"
 #include "relations.h"
 #include "state_machine.h"
 #include "utils/datum.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(oe_state_machine);
 
@@ -118,6 +120,37 @@ oe_changed_behind(Relation rel)
 			 errhint("Look for a BEFORE UPDATE trigger whose name sorts behind \"%s\".",
 					 OE_TRIGGER_CHECK),
 			 errtable(rel)));
+}
+
+/*
+ * The row is locked by this transaction, so only another trigger of it can have
+ * gone on.  Mostly none has, and then the tuple at hand tells.
+ */
+void
+oe_require_current(Relation rel, TupleTableSlot *slot, int attnum)
+{
+	TupleTableSlot *latest;
+	TableScanDesc scan;
+	ItemPointerData tid = slot->tts_tid;
+	bool		same;
+
+	if (table_tuple_satisfies_snapshot(rel, slot, SnapshotSelf))
+		return;
+
+	scan = table_beginscan_tid(rel, SnapshotSelf);
+	table_tuple_get_latest_tid(scan, &tid);
+	table_endscan(scan);
+	latest = table_slot_create(rel, NULL);
+	same = table_tuple_fetch_row_version(rel, &tid, SnapshotSelf, latest) &&
+		oe_same_value(slot, latest, attnum);
+	ExecDropSingleTupleTableSlot(latest);
+	if (!same)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				 errmsg("a row of relation \"%s\" was changed again before its event was recorded",
+						RelationGetRelationName(rel)),
+				 errhint("Look for an AFTER trigger that changes other rows of the same UPDATE."),
+				 errtable(rel)));
 }
 
 static void

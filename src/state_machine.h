@@ -96,4 +96,11 @@ pg_noreturn extern void oe_kept_column(Relation rel, int attnum);
 /* The error for a row that another trigger changed behind the check. */
 pg_noreturn extern void oe_changed_behind(Relation rel);
 
+/*
+ * 27000 when the row that an AFTER trigger was given has another value in this
+ * column by now, or is gone: its later event would be recorded before this one.
+ * The slot holds the row as the trigger manager fetched it.
+ */
+extern void oe_require_current(Relation rel, TupleTableSlot *slot, int attnum);
+
 #endif							/* OE_STATE_MACHINE_H */

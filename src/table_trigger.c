@@ -4,8 +4,12 @@
  *
  * Trigger arguments: kind, machine, state column, id column and, where there
  * is one, version column.  The kind is the aggregate type of the events, the id
- * as text the aggregate id.  New rows start in the initial state; an INSERT
- * writes no event.  The highest published version of the machine counts.
+ * as text the aggregate id.  New rows start in the initial state and at version
+ * 0; an INSERT writes no event.  The highest published version of the machine
+ * counts.
+ *
+ * To the server, a row that moves to another partition is deleted and inserted:
+ * AFTER UPDATE does not see it.  So a transition must leave the row where it is.
  *
  * Column numbers are cached for each trigger until its relation is invalidated.
  * Nothing here runs a query, so the role and search_path of whoever updates the
@@ -18,6 +22,7 @@
 #include "access/xact.h"
 #include "args.h"
 #include "catalog/pg_type.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "machine_graph.h"
 #include "record.h"
@@ -106,6 +111,14 @@ wrong_type(Relation rel, int attnum, const char *must_be)
 			 errtablecol(rel, attnum)));
 }
 
+/* As text they name the same row in every session, whatever its settings. */
+static bool
+type_may_be_id(Oid type)
+{
+	return type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID ||
+		type == TEXTOID || type == VARCHAROID || type == UUIDOID;
+}
+
 void
 oe_table_columns(Relation rel, const char *state, const char *id, const char *version,
 				 OeTableColumns *columns)
@@ -121,8 +134,10 @@ oe_table_columns(Relation rel, const char *state, const char *id, const char *ve
 	getTypeOutputInfo(type, &columns->state_output, &is_varlena);
 
 	columns->id = find_column(rel, id);
-	getTypeOutputInfo(TupleDescAttr(desc, columns->id - 1)->atttypid,
-					  &columns->id_output, &is_varlena);
+	type = getBaseType(TupleDescAttr(desc, columns->id - 1)->atttypid);
+	if (!type_may_be_id(type))
+		wrong_type(rel, columns->id, "smallint, integer, bigint, numeric, text, varchar or uuid");
+	getTypeOutputInfo(type, &columns->id_output, &is_varlena);
 
 	columns->version = 0;
 	columns->version_is_int4 = false;
@@ -255,6 +270,47 @@ find_transition(Relation rel, const Trigger *trigger, TupleTableSlot *slot,
 	return transition;
 }
 
+/* The first event of a row is number 1. */
+static void
+check_first_version(Relation rel, TupleTableSlot *slot, const OeTableColumns *columns)
+{
+	if (version_of(slot, columns) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_GENERATED_ALWAYS),
+				 errmsg("a new row of relation \"%s\" must have version 0, not " INT64_FORMAT,
+						RelationGetRelationName(rel), version_of(slot, columns)),
+				 errhint("Leave column \"%s\" alone; the engine counts the events in it.",
+						 NameStr(TupleDescAttr(RelationGetDescr(rel), columns->version - 1)->attname)),
+				 errtablecol(rel, columns->version)));
+}
+
+/* The row as it is to be must still belong to the partition that it is in. */
+static void
+check_stays_here(Relation rel, TupleTableSlot *slot)
+{
+	EState	   *estate;
+	MemoryContext oldcontext;
+	ResultRelInfo *rri;
+	bool		stays;
+
+	if (!rel->rd_rel->relispartition)
+		return;
+	estate = CreateExecutorState();
+	oldcontext = MemoryContextSwitchTo(estate->es_query_cxt);
+	rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(rri, rel, 0, NULL, 0);
+	stays = ExecPartitionCheck(rri, slot, estate, false);
+	MemoryContextSwitchTo(oldcontext);
+	FreeExecutorState(estate);
+	if (!stays)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a row of relation \"%s\" cannot change its state and move to another partition at once",
+						RelationGetRelationName(rel)),
+				 errhint("The state must not decide about the partition; change other columns of the partition key by an UPDATE of its own."),
+				 errtable(rel)));
+}
+
 HeapTuple
 oe_table_check(TriggerData *trigdata)
 {
@@ -291,12 +347,15 @@ oe_table_check(TriggerData *trigdata)
 	if (from == NULL)
 	{
 		check_entry(rel, trigger, newslot, &columns, to);
+		if (is_insert && columns.version != 0)
+			check_first_version(rel, newslot, &columns);
 		if (columns.version != 0 && slot_attisnull(newslot, columns.version))
 			return with_version(rel, tuple, &columns, 0);
 		return tuple;
 	}
 
 	(void) find_transition(rel, trigger, newslot, &columns, from, to, &machine_id);
+	check_stays_here(rel, newslot);
 	if (columns.version != 0)
 		return with_version(rel, tuple, &columns, version_of(oldslot, &columns) + 1);
 	return tuple;
@@ -357,6 +416,7 @@ oe_table_record(TriggerData *trigdata)
 		record.seq = version_of(newslot, &columns);
 		if (record.seq != version_of(oldslot, &columns) + 1)
 			oe_changed_behind(rel);
+		oe_require_current(rel, newslot, columns.version);
 	}
 	record.entity = record.aggregatetype = trigger->tgargs[ARG_KIND];
 	record.entity_id = record.aggregateid = id_of(rel, newslot, &columns);

@@ -104,15 +104,37 @@ CREATE TABLE parted (region text, id text, state status, version integer DEFAULT
 CREATE TABLE parted_n (version integer DEFAULT 0, state status, id text, region text);
 ALTER TABLE parted ATTACH PARTITION parted_n FOR VALUES IN ('n');
 CREATE TABLE parted_s PARTITION OF parted FOR VALUES IN ('s');
+INSERT INTO parted VALUES ('s', 'S1', 'open', 2147483647);
 SELECT order_engine.attach_machine('parted', 'ticket', 'support', 'state', 'id', 'version');
-INSERT INTO parted VALUES ('n', 'N1', 'open', NULL), ('s', 'S1', 'open', 2147483647);
+INSERT INTO parted VALUES ('n', 'N1', 'open', NULL);
 UPDATE parted SET state = 'waiting' WHERE id = 'N1';
 SELECT attempt($$UPDATE parted SET state = 'waiting' WHERE id = 'S1'$$);
 -- a row that moves to another partition would lose its trail: refused unless it is a new one
 SELECT attempt($$UPDATE parted SET region = 's' WHERE id = 'N1'$$);
-SELECT * FROM parted ORDER BY id;
+-- nor can it move in a transition, be it into the initial state
+SELECT attempt($$UPDATE parted SET state = 'lost', region = 's' WHERE id = 'N1'$$);
+INSERT INTO parted VALUES ('n', 'N2', 'open', 0);
+UPDATE parted SET region = 's' WHERE id = 'N2';
+SELECT tableoid::regclass, * FROM parted ORDER BY id;
 SELECT seq, type, aggregateid FROM events WHERE aggregateid = 'N1';
 DROP TABLE parted;
+SELECT order_engine.define_machine('lamp', 'switch', '{"initial": "off", "states": {"off": {}, "on": {}, "broken": {"terminal": true}},
+	"transitions": [{"event": "light", "from": "off", "to": "on"}, {"event": "dim", "from": "on", "to": "off"},
+		{"event": "fall", "from": ["off", "on"], "to": "broken"}]}') AS lamp_id \gset
+SELECT order_engine.publish_machine(:lamp_id);
+CREATE TABLE lamp (room text, id integer, state text) PARTITION BY LIST (room);
+CREATE TABLE lamp_a PARTITION OF lamp FOR VALUES IN ('a');
+CREATE TABLE lamp_b PARTITION OF lamp FOR VALUES IN ('b');
+SELECT order_engine.attach_machine('lamp', 'lamp', 'switch', 'state', 'id');
+INSERT INTO lamp VALUES ('a', 1, 'off');
+UPDATE lamp SET state = 'on';
+SELECT attempt($$UPDATE lamp SET state = 'off', room = 'b'$$);
+UPDATE lamp SET state = 'off';
+UPDATE lamp SET room = 'b';
+UPDATE lamp SET state = 'on';
+SELECT tableoid::regclass, * FROM lamp;
+SELECT event, from_state, to_state FROM order_engine.history WHERE entity = 'lamp' ORDER BY created_at;
+DROP TABLE lamp;
 DROP DOMAIN status;
 
 -- ON CONFLICT: the row that is proposed must be a new one, too
@@ -122,6 +144,35 @@ INSERT INTO ticket VALUES (1, 'open') ON CONFLICT (id) DO UPDATE SET state = 'wa
 INSERT INTO ticket VALUES (1, 'open') ON CONFLICT (id) DO UPDATE SET state = 'waiting';
 SELECT attempt($$INSERT INTO ticket VALUES (1, 'lost') ON CONFLICT (id) DO UPDATE SET state = EXCLUDED.state$$);
 SELECT * FROM ticket;
+-- a new row has version 0: null becomes it, anything else would be the start of another sequence
+SELECT order_engine.detach_machine('ticket');
+SELECT order_engine.attach_machine('ticket', 'ticket', 'support', 'state', 'id', 'version');
+SELECT attempt($$INSERT INTO ticket VALUES (3, 'open', 100)$$);
+SELECT attempt($$INSERT INTO ticket VALUES (3, 'open', -1)$$);
+INSERT INTO ticket VALUES (5, 'open', 0), (6, 'open', NULL);
+UPDATE ticket SET state = 'waiting' WHERE id IN (5, 6);
+SELECT aggregateid, seq, type FROM events WHERE aggregateid IN ('5', '6');
+-- a trigger that goes on with another row of the same UPDATE would have its event recorded too early
+CREATE FUNCTION go_on() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE TG_ARGV[0];
+	RETURN NULL;
+END $$;
+INSERT INTO ticket VALUES (11, 'open'), (12, 'open');
+CREATE TRIGGER go_on AFTER UPDATE ON ticket FOR EACH ROW WHEN (NEW.id = 11 AND NEW.state = 'waiting')
+EXECUTE FUNCTION go_on('UPDATE ticket SET state = ''lost'' WHERE id = 12');
+SELECT attempt($$UPDATE ticket SET state = 'waiting' WHERE id IN (11, 12)$$);
+-- not when the state of that row is another matter
+DROP TRIGGER go_on ON ticket;
+CREATE TRIGGER go_on AFTER UPDATE ON ticket FOR EACH ROW WHEN (NEW.id = 11 AND NEW.state = 'waiting')
+EXECUTE FUNCTION go_on('UPDATE ticket SET state = state WHERE id = 12');
+UPDATE ticket SET state = 'waiting' WHERE id IN (11, 12);
+SELECT aggregateid, seq, type FROM events WHERE aggregateid IN ('11', '12');
+DROP TRIGGER go_on ON ticket;
+DROP FUNCTION go_on;
+DELETE FROM ticket WHERE id > 2;
+SELECT order_engine.detach_machine('ticket');
+SELECT order_engine.attach_machine('ticket', 'ticket', 'support', 'state', 'id');
 -- the id is the aggregate id
 INSERT INTO ticket VALUES (2, 'open');
 ALTER TABLE ticket ALTER COLUMN id TYPE text USING CASE id WHEN 2 THEN repeat('x', 256) ELSE id::text END;
@@ -129,6 +180,7 @@ SELECT attempt($$UPDATE ticket SET state = 'waiting' WHERE id LIKE 'x%'$$);
 SELECT order_engine.detach_machine('ticket');
 
 -- arguments
+CREATE TABLE unfit (state text, bpchar character(8), stamp timestamptz, amount double precision);
 SELECT attempt(format('SELECT order_engine.attach_machine(%s)', args)) AS attempt
 FROM (VALUES
 	(1, $$NULL, 'ticket', 'support', 'state', 'id'$$),
@@ -143,11 +195,15 @@ FROM (VALUES
 	(10, $$'ticket', 'ticket', 'support', 'state', 'ctid'$$),
 	(11, $$'ticket', 'ticket', 'support', 'state', 'id', 'state'$$),
 	(12, $$'ticket', 'ticket', 'support', 'version', 'id'$$),
+	(17, $$'unfit', 'ticket', 'support', 'state', 'bpchar'$$),
+	(18, $$'unfit', 'ticket', 'support', 'state', 'stamp'$$),
+	(19, $$'unfit', 'ticket', 'support', 'state', 'amount'$$),
 	(13, $$'trail', 'ticket', 'support', 'entity', 'entity_id'$$),
 	(14, $$'order_engine.orders', 'ticket', 'support', 'state', 'order_id'$$),
 	(15, $$'order_engine.stock', 'ticket', 'support', 'sku', 'location'$$),
 	(16, $$0, 'ticket', 'support', 'state', 'id'$$)) AS v (n, args)
 ORDER BY n;
+DROP TABLE unfit;
 SELECT attempt($$SELECT order_engine.detach_machine(NULL)$$);
 SELECT attempt($$SELECT order_engine.detach_machine('order_engine.orders')$$);
 

@@ -181,6 +181,28 @@ RESET ROLE;
 SELECT order_id, line_no, quantity, cancelled, shipped FROM order_engine.order_line WHERE order_id IN (16, 17) ORDER BY order_id, line_no;
 SELECT order_id, seq, event FROM trail WHERE order_id IN (16, 17);
 
+-- A trigger of the user goes on with another order of the same UPDATE: its events would be recorded in reverse.
+CALL new_order(18, 2);
+CALL new_order(19, 2);
+CREATE FUNCTION go_on() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE TG_ARGV[0];
+	RETURN NULL;
+END $$;
+CREATE TRIGGER go_on AFTER UPDATE ON order_engine.orders FOR EACH ROW WHEN (NEW.order_id = 18 AND NEW.state = 'paid')
+EXECUTE FUNCTION go_on($$SELECT order_engine.transition('order', 19, 'ship')$$);
+SELECT attempt($$UPDATE order_engine.orders SET state = 'paid' WHERE order_id IN (18, 19)$$);
+-- one after the other, and other columns, are in order
+SELECT order_engine.transition('order', 19, 'pay');
+SELECT order_engine.transition('order', 18, 'pay');
+DROP TRIGGER go_on ON order_engine.orders;
+CREATE TRIGGER go_on AFTER UPDATE ON order_engine.orders FOR EACH ROW WHEN (NEW.order_id = 18 AND NEW.state = 'refunded')
+EXECUTE FUNCTION go_on($$UPDATE order_engine.orders SET region = 'x' WHERE order_id = 19$$);
+UPDATE order_engine.orders SET state = 'refunded' WHERE order_id IN (18, 19);
+SELECT order_id, seq, event FROM trail WHERE order_id IN (18, 19);
+DROP TRIGGER go_on ON order_engine.orders;
+DROP FUNCTION go_on;
+
 -- Misuse of the function.
 SELECT attempt($$SELECT order_engine.state_machine()$$);
 CREATE TABLE plain (id integer PRIMARY KEY, state text, version bigint);
