@@ -51,16 +51,12 @@ CREATE TABLE order_engine.location (
 	location		text		PRIMARY KEY CHECK (location <> ''),
 	name			text		NOT NULL,
 	region			text,
-	priority		integer		NOT NULL DEFAULT 100,
-	built_in		boolean		NOT NULL DEFAULT false
+	priority		integer		NOT NULL DEFAULT 100
 );
-COMMENT ON TABLE order_engine.location IS 'Where stock lies. The location "default" always exists.';
+COMMENT ON TABLE order_engine.location IS 'Where stock lies. Written by upsert_location; the location "default" is also made by the first adjust_stock that names it.';
 COMMENT ON COLUMN order_engine.location.location IS 'Key of the location.';
 COMMENT ON COLUMN order_engine.location.name IS 'Name for people.';
 COMMENT ON COLUMN order_engine.location.region IS 'Region that it serves, free text; null for all.';
 COMMENT ON COLUMN order_engine.location.priority IS 'Lower numbers are tried first when an order names no location.';
-COMMENT ON COLUMN order_engine.location.built_in IS 'True for the row "default", which the extension makes.';
-SELECT pg_catalog.pg_extension_config_dump('order_engine.location', 'WHERE NOT built_in');
-
-INSERT INTO order_engine.location (location, name, priority, built_in)
-VALUES ('default', 'Default location', 100, true);
+-- No row of it is made here: what the user changed in such a row would not be in the dump.
+SELECT pg_catalog.pg_extension_config_dump('order_engine.location', '');

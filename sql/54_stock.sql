@@ -36,7 +36,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'oe_adjust_stock';
 COMMENT ON FUNCTION order_engine.adjust_stock(text, text, integer, text, integer, text) IS
 'Adds delta units (negative: takes away) to the stock of a SKU at a location and returns the units that lie there now. With expected_on_hand only if that many lay there. '
-'Errors: 22004 and 22023 for arguments, 22003 for more than 2147483647 units, OE005 for an unknown location, OE101 and OE102 for the key, OE201 for taking away what is not there or is reserved, OE203 for an unknown SKU, OE204 when the stock is not the expected one.';
+'Errors: 22004 and 22023 for arguments, 22003 for more than 2147483647 units, OE005 for an unknown location (but "default", which is made when it is missing), OE101 and OE102 for the key, OE201 for taking away what is not there or is reserved, OE203 for an unknown SKU, OE204 when the stock is not the expected one.';
 
 CREATE FUNCTION order_engine.reserve_stock(
 	items jsonb,

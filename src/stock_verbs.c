@@ -26,14 +26,38 @@ PG_FUNCTION_INFO_V1(oe_adjust_stock);
 PG_FUNCTION_INFO_V1(oe_reserve_stock);
 PG_FUNCTION_INFO_V1(oe_release_stock);
 
+/* where stock lies as long as nobody thinks of locations */
+#define DEFAULT_LOCATION	"default"
+
+static void
+make_default_location(void)
+{
+	static OeQuery query = {
+		"INSERT INTO order_engine.location (location, name)"
+		" VALUES ('" DEFAULT_LOCATION "', 'Default location') ON CONFLICT DO NOTHING",
+		0, {0}
+	};
+
+	SPI_connect();
+	oe_query_run(&query, NULL, NULL, false, SPI_OK_INSERT);
+	SPI_finish();
+}
+
+/* Only the default location is made here: a name that is mistyped must not become one. */
 static void
 require_location(const char *location)
 {
 	OeRows	   *rows = oe_rows_open(oe_relid(OE_REL_LOCATION), AccessShareLock, 1, NULL);
 	Datum		key = CStringGetTextDatum(location);
+	bool		found = oe_rows_find(rows, &key);
 	OeJson		json;
 
-	if (!oe_rows_find(rows, &key))
+	oe_rows_close(rows);
+	if (found)
+		return;
+	if (strcmp(location, DEFAULT_LOCATION) == 0)
+		make_default_location();
+	else
 	{
 		oe_json_begin(&json);
 		oe_json_text(&json, "entity", "location");
@@ -44,7 +68,6 @@ require_location(const char *location)
 				 errdetail_internal("%s", oe_json_end(&json)),
 				 errhint("Locations are made by order_engine.upsert_location().")));
 	}
-	oe_rows_close(rows);
 }
 
 static void

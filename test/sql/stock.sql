@@ -18,6 +18,13 @@ SELECT order_engine.adjust_stock('A', 'default', 10, 'delivery');
 SELECT order_engine.adjust_stock('A', 'default', -4, 'broken', expected_on_hand => 10);
 SELECT order_engine.adjust_stock('A', 'default', 0, 'counted', expected_on_hand => 6);
 SELECT attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, 'r', expected_on_hand => 10)$$);
+-- the location "default" is made on first use, and is the user's from then on
+SELECT location, name, region, priority FROM order_engine.location WHERE location = 'default';
+BEGIN;
+SELECT order_engine.upsert_location('default', 'Warehouse', 'south', 7);
+SELECT order_engine.adjust_stock('A', 'default', 0, 'counted');
+SELECT location, name, region, priority FROM order_engine.location WHERE location = 'default';
+ROLLBACK;
 SELECT attempt($$SELECT order_engine.adjust_stock('A', 'default', -7, 'r')$$);
 SELECT attempt($$SELECT order_engine.adjust_stock('B', 'default', -1, 'r')$$);
 SELECT on_hand_delta, reserved_delta, kind, reason, reference_id FROM order_engine.stock_movement ORDER BY created_at;

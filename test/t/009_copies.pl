@@ -41,6 +41,7 @@ $receiver->wait_for('/hook', unique => 5);
 $node->safe_psql('shop', q{
 	SELECT order_engine.upsert_product('A', 'A', 1, 'EUR');
 	SELECT order_engine.adjust_stock('A', 'default', 10, 'test');
+	SELECT order_engine.upsert_location('default', 'Warehouse', 'north', 5);
 	SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 2}]', 'EUR');
 	SELECT order_engine.define_machine('ticket', 'own', '{"initial": "a", "states": {"a": {}, "b": {"terminal": true}}, "transitions": [{"event": "go", "from": "a", "to": "b"}]}');
 });
@@ -91,6 +92,7 @@ my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
 my $contents = q{SELECT
 	(SELECT jsonb_agg(to_jsonb(o) ORDER BY order_id) FROM order_engine.orders o),
 	(SELECT jsonb_agg(to_jsonb(s) ORDER BY sku) FROM order_engine.stock s),
+	(SELECT jsonb_agg(to_jsonb(l) ORDER BY location) FROM order_engine.location l),
 	(SELECT jsonb_agg(to_jsonb(h) ORDER BY created_at) FROM order_engine.history h),
 	(SELECT jsonb_agg(to_jsonb(e) ORDER BY id) FROM order_engine.outbox e),
 	(SELECT jsonb_agg(to_jsonb(m) ORDER BY machine_id) FROM order_engine.machine m WHERE machine_id >= 1000),
