@@ -134,7 +134,8 @@ oe_require_current(Relation rel, TupleTableSlot *slot, int attnum)
 	ItemPointerData tid = slot->tts_tid;
 	bool		same;
 
-	if (table_tuple_satisfies_snapshot(rel, slot, SnapshotSelf))
+	/* a partition may be a foreign table, whose versions nobody can tell */
+	if (rel->rd_tableam == NULL || table_tuple_satisfies_snapshot(rel, slot, SnapshotSelf))
 		return;
 
 	scan = table_beginscan_tid(rel, SnapshotSelf);
