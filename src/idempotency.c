@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "access/sysattr.h"
 #include "access/xact.h"
 #include "append.h"
 #include "args.h"
@@ -173,6 +174,10 @@ look_up(OeIdempotency *call, char **result)
 	found = oe_rows_find(rows, keys);
 	if (found)
 	{
+		bool		isnull;
+		Datum		xmin = slot_getsysattr(rows->slot, MinTransactionIdAttributeNumber, &isnull);
+
+		call->nested = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
 		*result = stored_result(call, rows);
 		set_replayed(true);
 	}
@@ -307,11 +312,25 @@ oe_idempotency_finish(OeIdempotency *call, const char *result)
 {
 	char	   *stored;
 
-	if (oe_idempotency_claim(call, result, &stored))
+	if (!oe_idempotency_claim(call, result, &stored))
+		return;
+	/* a trigger of the application made the same call: that would happen again and again */
+	if (call->nested)
+	{
+		OeJson		json;
+
+		oe_json_begin(&json);
+		oe_json_text(&json, "operation", call->operation);
 		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access: the same call was made by another transaction meanwhile"),
-				 errhint("Retry the transaction.")));
+				(errcode(ERRCODE_OE_KEY_REUSED),
+				 errmsg("idempotency key was used by a call inside this one"),
+				 errdetail_internal("%s", oe_json_end(&json)),
+				 errhint("Give a call that a trigger makes a key of its own.")));
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access: the same call was made by another transaction meanwhile"),
+			 errhint("Retry the transaction.")));
 }
 
 LockWaitPolicy

@@ -19,6 +19,7 @@ typedef struct OeIdempotency
 	const char *key;			/* NULL: called without */
 	char	   *scope;
 	pg_uuid_t	request_hash;
+	bool		nested;			/* the key that was found is of this transaction */
 } OeIdempotency;
 
 /*
@@ -48,7 +49,8 @@ extern bool oe_idempotency_claim(OeIdempotency *call, const char *result, char *
 
 /*
  * Takes the key at the end of the work.  40001 when another transaction did the
- * same work meanwhile; a retry gets its result.
+ * same work meanwhile; a retry gets its result.  OE102 when a call inside this
+ * one took the key.
  */
 extern void oe_idempotency_finish(OeIdempotency *call, const char *result);
 

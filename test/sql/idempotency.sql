@@ -107,6 +107,22 @@ SELECT attempt($$SELECT order_engine.release_stock(1)$$);
 SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k5') IS NOT NULL AS placed;
 RESET order_engine.idempotency_required;
 
+-- a trigger of the application that makes the same call again: final, because a repetition would end the same
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 5}]', 'EUR') AS id \gset nested_
+CREATE FUNCTION cancel_again() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM order_engine.cancel_order(NEW.order_id, 'r', '[{"line_no": 1, "quantity": 1}]', TG_ARGV[0]);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER same_key AFTER UPDATE ON order_engine.orders FOR EACH ROW WHEN (pg_trigger_depth() < 1) EXECUTE FUNCTION cancel_again('n1');
+SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'r', '[{"line_no": 1, "quantity": 1}]', 'n1')$$, :nested_id));
+SELECT cancelled FROM order_engine.order_line WHERE order_id = :nested_id;
+-- with a key of its own it may
+SELECT order_engine.cancel_order(:nested_id, 'r', '[{"line_no": 1, "quantity": 1}]', 'n2');
+SELECT cancelled FROM order_engine.order_line WHERE order_id = :nested_id;
+DROP TRIGGER same_key ON order_engine.orders;
+DROP FUNCTION cancel_again();
+
 -- the other verbs
 SELECT order_engine.adjust_stock('A', 'default', 5, 'delivery', idempotency_key => 'a1') AS on_hand, order_engine.was_replayed();
 SELECT order_engine.adjust_stock('A', 'default', 5, 'delivery', idempotency_key => 'a1') AS on_hand, order_engine.was_replayed();
