@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "args.h"
 #include "settings.h"
 #include "utils/guc.h"
 
@@ -26,6 +27,18 @@ int			oe_shard_id = OE_DEFAULT_SHARD_ID;
 char	   *oe_tenant = NULL;
 char	   *oe_traceparent = NULL;
 
+/* These go into every row of history, into events, and into requests. */
+static bool
+check_label(char **newval, void **extra, GucSource source)
+{
+	const char *why;
+
+	if (**newval == '\0' || oe_name_is_valid(*newval, strlen(*newval), &why))
+		return true;
+	GUC_check_errdetail("The value %s, or be empty.", why);
+	return false;
+}
+
 void
 oe_settings_init(void)
 {
@@ -33,7 +46,7 @@ oe_settings_init(void)
 							   "Who acts, as history and events record it.",
 							   "Empty: the session user.",
 							   &oe_actor, "",
-							   PGC_USERSET, 0, NULL, NULL, NULL);
+							   PGC_USERSET, 0, check_label, NULL, NULL);
 	DefineCustomStringVariable("order_engine.allow_cidrs",
 							   "Address ranges that the worker may connect to although they are not public.",
 							   "A comma-separated list such as 10.1.2.0/24, ::1/128.",
@@ -48,7 +61,7 @@ oe_settings_init(void)
 							   "Correlation id that history and events record.",
 							   NULL,
 							   &oe_correlation_id, "",
-							   PGC_USERSET, 0, NULL, NULL, NULL);
+							   PGC_USERSET, 0, check_label, NULL, NULL);
 	DefineCustomStringVariable("order_engine.databases",
 							   "Databases whose outbox is delivered by a background worker.",
 							   "A comma-separated list of names.",
@@ -93,12 +106,12 @@ oe_settings_init(void)
 							   "Tenant on whose behalf the transaction acts.",
 							   NULL,
 							   &oe_tenant, "",
-							   PGC_USERSET, 0, NULL, NULL, NULL);
+							   PGC_USERSET, 0, check_label, NULL, NULL);
 	DefineCustomStringVariable("order_engine.traceparent",
 							   "W3C trace context that events carry on.",
 							   NULL,
 							   &oe_traceparent, "",
-							   PGC_USERSET, 0, NULL, NULL, NULL);
+							   PGC_USERSET, 0, check_label, NULL, NULL);
 
 	MarkGUCPrefixReserved("order_engine");
 }

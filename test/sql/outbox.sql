@@ -51,6 +51,10 @@ FROM unnest(ARRAY[
 SELECT split_part(attempt($$SELECT order_engine.emit('a', '1', 'a.b', jsonb_build_object('x', repeat('y', 2000000)))$$), ' | ', 2);
 SELECT count(*) - :before AS added FROM order_engine.outbox;
 
+-- the caller's context is bounded, too
+SELECT name, replace(attempt(format('SET order_engine.%s = %L', name, value)), repeat('x', 256), 'LONG') AS outcome
+FROM unnest('{actor,correlation_id,tenant,traceparent}'::text[]) AS name, unnest(ARRAY[repeat('x', 256), E'a\nb', repeat('x', 255), '']) AS value;
+
 -- the log is append-only by use, and readable with SQL
 SELECT count(*) > 1000 AS events FROM order_engine.outbox;
 
