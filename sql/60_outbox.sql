@@ -77,4 +77,4 @@ RETURNS uuid
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_emit';
 COMMENT ON FUNCTION order_engine.emit(text, text, text, jsonb, jsonb) IS
-'Appends an event of the application to the outbox, in the caller''s transaction; returns its id. Works without an order. Errors: 22004 for a null, 22023 for a name that is empty, too long or not printable.';
+'Appends an event of the application to the outbox, in the caller''s transaction; returns its id. Works without an order. Errors: 22004 for a null, 22023 for a name that is empty, too long or not printable, for a payload of more than 1 MiB or headers of more than 64 KiB as text, and for a number of more than 1,000 digits.';

@@ -6,6 +6,7 @@
 
 #include "args.h"
 #include "utils/builtins.h"
+#include "utils/numeric.h"
 
 #define STRINGIFY(x)	#x
 #define AS_STRING(x)	STRINGIFY(x)
@@ -74,22 +75,109 @@ oe_arg_text_or_null(FunctionCallInfo fcinfo, int argno)
 	return text_to_cstring(arg);
 }
 
+/* Whether a number can be written out without harm. */
+static bool
+number_is_short(Numeric number)
+{
+	static const char *const bounds[] = {"-1e" AS_STRING(OE_MAX_NUMBER_DIGITS),
+	"1e" AS_STRING(OE_MAX_NUMBER_DIGITS)};
+	int			sign = -1;
+
+	/* a number of jsonb is finite, so it has a scale */
+	if (DatumGetInt32(DirectFunctionCall1(numeric_scale, NumericGetDatum(number))) > OE_MAX_NUMBER_DIGITS)
+		return false;
+	for (int i = 0; i < lengthof(bounds); i++, sign = -sign)
+	{
+		Datum		bound = DirectFunctionCall3(numeric_in, CStringGetDatum(bounds[i]),
+												ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+		int			cmp = DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(number), bound));
+
+		pfree(DatumGetPointer(bound));
+		if (cmp == 0 || (cmp < 0) == (sign < 0))
+			return false;
+	}
+	return true;
+}
+
+/* Bytes of a string as JSON, quotes included. */
+static size_t
+string_text_size(const JsonbValue *string)
+{
+	size_t		size = 2;
+
+	for (int i = 0; i < string->val.string.len; i++)
+	{
+		unsigned char c = string->val.string.val[i];
+
+		size += c < 0x20 ? strlen("\\u0000") : (c == '"' || c == '\\') ? 2 : 1;
+	}
+	return size;
+}
+
+/*
+ * The size that jsonb has when stored says little about its text: 1e131071
+ * takes 16 bytes, and 131072 digits.  Hence the text is measured, without
+ * writing more of it than the limit allows.
+ */
+char *
+oe_jsonb_size_fault(JsonbContainer *value, size_t limit)
+{
+	JsonbIterator *it = JsonbIteratorInit(value);
+	JsonbIteratorToken token;
+	JsonbValue	v;
+	size_t		size = 0;
+
+	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+	{
+		if (token != WJB_KEY && token != WJB_VALUE && token != WJB_ELEM)
+			size++;				/* a bracket */
+		else if (v.type == jbvNumeric)
+		{
+			char	   *digits;
+
+			if (!number_is_short(v.val.numeric))
+				return pstrdup("must not contain a number of more than "
+							   AS_STRING(OE_MAX_NUMBER_DIGITS) " digits");
+			digits = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v.val.numeric)));
+			size += strlen(digits) + 2;
+			pfree(digits);
+		}
+		else if (v.type == jbvString)
+			size += string_text_size(&v) + 2;	/* and a colon or comma, and a space */
+		else
+			size += strlen("false") + 2;
+
+		if (size > limit)
+			return psprintf("must have at most %zu bytes as text", limit);
+	}
+	return NULL;
+}
+
 Jsonb *
-oe_arg_metadata(FunctionCallInfo fcinfo, int argno, const char *argname)
+oe_arg_jsonb(FunctionCallInfo fcinfo, int argno, const char *argname, size_t limit)
 {
 	Jsonb	   *value;
+	char	   *fault;
 
 	if (PG_ARGISNULL(argno))
 		return NULL;
 	value = PG_GETARG_JSONB_P(argno);
-	if (!JB_ROOT_IS_OBJECT(value))
+	fault = oe_jsonb_size_fault(&value->root, limit);
+	if (fault != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" %s", argname, fault)));
+	return value;
+}
+
+Jsonb *
+oe_arg_metadata(FunctionCallInfo fcinfo, int argno, const char *argname)
+{
+	Jsonb	   *value = oe_arg_jsonb(fcinfo, argno, argname, OE_MAX_METADATA_BYTES);
+
+	if (value != NULL && !JB_ROOT_IS_OBJECT(value))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be a JSON object", argname)));
-	if (VARSIZE(value) > OE_MAX_METADATA_BYTES)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"%s\" is larger than %d bytes", argname, OE_MAX_METADATA_BYTES),
-				 errdetail("It has %u bytes as jsonb.", (unsigned) VARSIZE(value))));
 	return value;
 }

@@ -273,6 +273,7 @@ oe_cancel_order(PG_FUNCTION_ARGS)
 	JsonbParseState *state = NULL;
 	OeIdempotency call;
 	OeOrder		order;
+	Jsonb	   *items = oe_arg_items(fcinfo, 2);
 	Line	   *lines = NULL;
 	int			nlines = 0;
 	char	   *reason;
@@ -285,7 +286,7 @@ oe_cancel_order(PG_FUNCTION_ARGS)
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	oe_jsonb_push_int64(&state, "order_id", PG_GETARG_INT64(0));
 	oe_jsonb_push_text(&state, "reason", reason);
-	oe_jsonb_push_jsonb(&state, "items", PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2));
+	oe_jsonb_push_jsonb(&state, "items", items);
 	if (oe_idempotency_begin(&call, "cancel_order", oe_arg_text_or_null(fcinfo, 3),
 							 JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)), &result))
 		PG_RETURN_TEXT_P(cstring_to_text(result));
@@ -295,15 +296,14 @@ oe_cancel_order(PG_FUNCTION_ARGS)
 	if (oe_idempotency_recheck(&call, &result))
 		PG_RETURN_TEXT_P(cstring_to_text(result));
 
-	if (!PG_ARGISNULL(2))
+	if (items != NULL)
 	{
-		int			nitems;
-		OeItem	   *items = oe_items_parse(PG_GETARG_JSONB_P(2), OE_ITEM_LINE_NO | OE_ITEM_QUANTITY,
-										   &nitems);
+		int			nunits;
+		OeItem	   *units = oe_items_parse(items, OE_ITEM_LINE_NO | OE_ITEM_QUANTITY, &nunits);
 
 		require_cancel_event(&order);
 		lines = read_lines(order.order_id, &nlines);
-		if (!choose_units(lines, nlines, items, nitems))
+		if (!choose_units(lines, nlines, units, nunits))
 			lines = NULL;		/* nothing would remain */
 	}
 

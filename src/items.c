@@ -125,14 +125,14 @@ parse_price(int position, const char *key, const JsonbValue *v)
 static Jsonb *
 parse_metadata(int position, const char *key, JsonbValue *v)
 {
-	Jsonb	   *metadata;
+	char	   *fault;
 
 	if (v->type != jbvBinary || !JsonContainerIsObject(v->val.binary.data))
 		oe_item_error(position, key, "must be an object");
-	metadata = JsonbValueToJsonb(v);
-	if (VARSIZE(metadata) > OE_MAX_METADATA_BYTES)
-		oe_item_error(position, key, psprintf("must have at most %d bytes", OE_MAX_METADATA_BYTES));
-	return metadata;
+	fault = oe_jsonb_size_fault(v->val.binary.data, OE_MAX_METADATA_BYTES);
+	if (fault != NULL)
+		oe_item_error(position, key, fault);
+	return JsonbValueToJsonb(v);
 }
 
 static void
@@ -195,6 +195,12 @@ parse_item(JsonbContainer *object, int position, uint32 allowed, OeItem *item)
 		if (members[m].required && (members[m].bit & allowed) && !(members[m].bit & seen))
 			oe_item_error(position, members[m].key, "is missing");
 	}
+}
+
+Jsonb *
+oe_arg_items(FunctionCallInfo fcinfo, int argno)
+{
+	return oe_arg_jsonb(fcinfo, argno, "items", OE_MAX_ITEMS_BYTES);
 }
 
 OeItem *

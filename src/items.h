@@ -6,10 +6,17 @@
 #define OE_ITEMS_H
 
 #include "compat.h"
+#include "fmgr.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
-#define OE_MAX_ITEMS		10000
+/*
+ * An order is one event, and its lines are part of that event's payload: these
+ * two keep it below 1 MiB (a line adds some 100 bytes to the text of its item).
+ */
+#define OE_MAX_ITEMS		1000
+#define OE_MAX_ITEMS_BYTES	(768 * 1024)
+
 #define OE_MAX_QUANTITY		1000000000
 
 /* members of an item */
@@ -32,6 +39,9 @@ typedef struct OeItem
 	char	   *seller;			/* NULL when not given */
 	Jsonb	   *metadata;		/* NULL when not given */
 } OeItem;
+
+/* The argument, at most OE_MAX_ITEMS_BYTES as text (22023); NULL for null. */
+extern Jsonb *oe_arg_items(FunctionCallInfo fcinfo, int argno);
 
 /*
  * Parses items, *count of them, in the current memory context; strings are

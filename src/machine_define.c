@@ -54,7 +54,7 @@ oe_define_machine(PG_FUNCTION_ARGS)
 	bool		isnull;
 
 	oe_arg_require(fcinfo, 2, "definition");
-	definition = PG_GETARG_JSONB_P(2);
+	definition = oe_arg_jsonb(fcinfo, 2, "definition", OE_MAX_DOCUMENT_BYTES);
 	if (!JB_ROOT_IS_OBJECT(definition))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

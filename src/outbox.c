@@ -18,6 +18,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "append.h"
+#include "args.h"
 #include "catalog/namespace.h"
 #include "context.h"
 #include "fmgr.h"
@@ -36,7 +37,8 @@
 #include "wakeup.h"
 
 /* a request body must fit into the worker's memory many times over */
-#define OE_MAX_PAYLOAD		(1024 * 1024)
+#define MAX_PAYLOAD_BYTES	OE_MAX_DOCUMENT_BYTES
+#define MAX_HEADERS_BYTES	(64 * 1024)
 #define OE_MAX_NAME			255
 
 #define UNIX_EPOCH_USEC \
@@ -211,21 +213,6 @@ name_argument(FunctionCallInfo fcinfo, int argno, const char *argname)
 	return value;
 }
 
-static Jsonb *
-jsonb_argument(FunctionCallInfo fcinfo, int argno, const char *argname)
-{
-	Jsonb	   *value = PG_GETARG_JSONB_P(argno);
-
-	if (VARSIZE(value) > OE_MAX_PAYLOAD)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"%s\" is too large", argname),
-				 errdetail("It has %u bytes as jsonb; the limit is %d.",
-						   (unsigned) VARSIZE(value), OE_MAX_PAYLOAD),
-				 errhint("Put large documents elsewhere and send their address.")));
-	return value;
-}
-
 /*
  * emit(aggregatetype, aggregateid, type, payload, headers)
  *		An event of the application itself.
@@ -244,8 +231,8 @@ oe_emit(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"%s\" must not be null", "payload")));
-	event.payload = jsonb_argument(fcinfo, 3, "payload");
-	event.headers = PG_ARGISNULL(4) ? NULL : jsonb_argument(fcinfo, 4, "headers");
+	event.payload = oe_arg_jsonb(fcinfo, 3, "payload", MAX_PAYLOAD_BYTES);
+	event.headers = oe_arg_jsonb(fcinfo, 4, "headers", MAX_HEADERS_BYTES);
 	event.last_txid = InvalidFullTransactionId;
 	event.created_at = GetCurrentTimestamp();
 

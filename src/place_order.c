@@ -85,9 +85,12 @@ hold_for(FunctionCallInfo fcinfo)
 	return PG_ARGISNULL(ARG_HOLD_FOR) ? NULL : PG_GETARG_INTERVAL_P(ARG_HOLD_FOR);
 }
 
-/* Everything that makes the call what it is, but the key. */
+/*
+ * Everything that makes the call what it is, but the key.  What may be large is
+ * passed by the caller, who has checked its size: all of it gets hashed.
+ */
 static Jsonb *
-make_request(FunctionCallInfo fcinfo)
+make_request(FunctionCallInfo fcinfo, Jsonb *items, Jsonb *metadata)
 {
 	static const struct
 	{
@@ -109,10 +112,8 @@ make_request(FunctionCallInfo fcinfo)
 	push_amount(&state, "discount", fcinfo, ARG_DISCOUNT);
 	push_amount(&state, "expected_total", fcinfo, ARG_EXPECTED_TOTAL);
 	oe_jsonb_push_text(&state, "hold_for", oe_hold_text(hold_for(fcinfo)));
-	oe_jsonb_push_jsonb(&state, "items",
-						PG_ARGISNULL(ARG_ITEMS) ? NULL : PG_GETARG_JSONB_P(ARG_ITEMS));
-	oe_jsonb_push_jsonb(&state, "metadata",
-						PG_ARGISNULL(ARG_METADATA) ? NULL : PG_GETARG_JSONB_P(ARG_METADATA));
+	oe_jsonb_push_jsonb(&state, "items", items);
+	oe_jsonb_push_jsonb(&state, "metadata", metadata);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
@@ -397,11 +398,13 @@ oe_place_order(PG_FUNCTION_ARGS)
 	Placing		p = {0};
 	OeIdempotency call;
 	char	   *key = oe_arg_text_or_null(fcinfo, ARG_IDEMPOTENCY_KEY);
+	Jsonb	   *items = oe_arg_items(fcinfo, ARG_ITEMS);
 	char	   *stored;
 	char		id[MAXINT8LEN + 1];
 
+	p.metadata = oe_arg_metadata(fcinfo, ARG_METADATA, "metadata");
 	if (oe_idempotency_begin(&call, "place_order", key,
-							 key == NULL ? NULL : make_request(fcinfo), &stored))
+							 key == NULL ? NULL : make_request(fcinfo, items, p.metadata), &stored))
 		PG_RETURN_INT64(pg_strtoint64(stored));
 	PreventCommandIfReadOnly("place_order()");
 
@@ -419,11 +422,10 @@ oe_place_order(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be prepaid, invoice or cash_on_delivery", "terms")));
-	p.metadata = oe_arg_metadata(fcinfo, ARG_METADATA, "metadata");
 	p.order.expires_at = oe_hold_until(hold_for(fcinfo), "hold_for", p.at);
 	p.minor_units = oe_currency_minor_units(p.order.currency);
 	enter_machine(&p);
-	make_lines(&p, PG_GETARG_JSONB_P(ARG_ITEMS));
+	make_lines(&p, items);
 	compute_total(&p, fcinfo);
 
 	/* take the key, with the result that is known by now */

@@ -268,6 +268,7 @@ oe_reserve_stock(PG_FUNCTION_ARGS)
 	TimestampTz at = GetCurrentTimestamp();
 	JsonbParseState *state = NULL;
 	OeIdempotency call;
+	Jsonb	   *argument = oe_arg_items(fcinfo, 0);
 	char	   *stored;
 	OeItem	   *items;
 	OeStockNeed *needs;
@@ -281,7 +282,7 @@ oe_reserve_stock(PG_FUNCTION_ARGS)
 
 	oe_arg_require(fcinfo, 0, "items");
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	oe_jsonb_push_jsonb(&state, "items", PG_GETARG_JSONB_P(0));
+	oe_jsonb_push_jsonb(&state, "items", argument);
 	oe_jsonb_push_text(&state, "ref", ref);
 	oe_jsonb_push_text(&state, "ttl", oe_hold_text(ttl));
 	if (oe_idempotency_begin(&call, "reserve_stock", oe_arg_text_or_null(fcinfo, 3),
@@ -289,7 +290,7 @@ oe_reserve_stock(PG_FUNCTION_ARGS)
 		PG_RETURN_INT64(pg_strtoint64(stored));
 	PreventCommandIfReadOnly("reserve_stock()");
 
-	items = oe_items_parse(PG_GETARG_JSONB_P(0), OE_ITEM_SKU | OE_ITEM_QUANTITY | OE_ITEM_LOCATION, &n);
+	items = oe_items_parse(argument, OE_ITEM_SKU | OE_ITEM_QUANTITY | OE_ITEM_LOCATION, &n);
 	expires_at = oe_hold_until(ttl, "ttl", at);
 	needs = palloc(n * sizeof(OeStockNeed));
 	unknown = palloc(n * sizeof(char *));

@@ -48,8 +48,21 @@ FROM unnest(ARRAY[
 	$$'a', '1', 'a b', '{}'$$, $$'a', '1', 'a..b', '{}'$$, $$'a', '1', 'a.*', '{}'$$,
 	$$'order', '1', 'order.placed', '{}'$$,
 	$$'a', '1', 'a.b', '{}', '[]'$$]) AS arguments;
-SELECT split_part(attempt($$SELECT order_engine.emit('a', '1', 'a.b', jsonb_build_object('x', repeat('y', 2000000)))$$), ' | ', 2);
+SELECT attempt($$SELECT order_engine.emit('a', '1', 'a.b', jsonb_build_object('x', repeat('y', 1048576)))$$);
+SELECT attempt($$SELECT order_engine.emit('a', '1', 'a.b', '{}', jsonb_build_object('x', repeat('y', 65536)))$$);
+-- the limit is one of the text: 1e131071 takes 16 bytes as jsonb
+SELECT attempt(format('SELECT order_engine.emit(%L, %L, %L, %L)', 'a', '1', 'a.b', payload)) AS outcome
+FROM (SELECT ('[' || string_agg(number, ',') || ']')::jsonb FROM unnest('{1e131071,1e999,-1e999}'::text[]) AS number, generate_series(1, 1100)
+	GROUP BY number ORDER BY number COLLATE "C") AS p (payload);
+SELECT attempt(format('SELECT order_engine.emit(%L, %L, %L, %L, %L)', 'a', '1', 'a.b', '{}', headers)) AS outcome
+FROM unnest(ARRAY['{"x": 1e131071}', '{"x": 1e-1001}']::jsonb[]) AS headers;
 SELECT count(*) - :before AS added FROM order_engine.outbox;
+-- just below: 1 MiB with the quotes and brackets around it
+SELECT order_engine.emit('large', '1', 'a.b', jsonb_build_object('x', repeat('y', 1048576 - 20)), jsonb_build_object('x', repeat('y', 65536 - 20))) IS NOT NULL AS emitted;
+SELECT max(octet_length(payload::text)) AS payload FROM order_engine.outbox WHERE aggregatetype = 'large';
+-- what is measured is not less than what is written
+SELECT order_engine.emit('large', '2', 'a.b', format('[%s]', string_agg('1e999', ','))::jsonb) IS NOT NULL AS emitted FROM generate_series(1, 1046);
+SELECT max(octet_length(payload::text)) <= 1048576 AS within FROM order_engine.outbox WHERE aggregatetype = 'large';
 
 -- the caller's context is bounded, too
 SELECT name, replace(attempt(format('SET order_engine.%s = %L', name, value)), repeat('x', 256), 'LONG') AS outcome

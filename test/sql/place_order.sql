@@ -127,6 +127,15 @@ SET client_min_messages = warning;
 DROP SCHEMA trap CASCADE;
 RESET client_min_messages;
 
+-- the largest order: its event stays below 1 MiB
+SELECT order_engine.upsert_product(repeat('"', 255), 'Long', 999999.99, 'EUR', tracked => false) IS NOT NULL AS made;
+SELECT jsonb_agg(jsonb_build_object('sku', repeat('"', 255), 'quantity', 1000000000, 'seller', repeat('s', 225))) AS items
+FROM generate_series(1, 1000) \gset large_
+SELECT octet_length(:'large_items') AS items;
+SELECT order_engine.place_order(repeat('"', 255), :'large_items', 'EUR', order_number => repeat('"', 255), channel => repeat('"', 255)) AS id \gset large_
+SELECT jsonb_array_length(payload -> 'lines') AS lines, octet_length(payload::text) BETWEEN 786432 AND 1048576 AS below_limit
+FROM order_engine.outbox WHERE aggregateid = :'large_id';
+
 -- read-only transactions
 BEGIN READ ONLY;
 SELECT order_engine.place_order('c', '[{"sku": "WRAP", "quantity": 1}]', 'EUR');
