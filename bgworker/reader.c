@@ -32,6 +32,7 @@
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "query.h"
 #include "reader.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -384,22 +385,6 @@ fetch_rows(SPIPlanPtr plan, Datum *values, OePlace *place, int max_rows, size_t 
 	return at_end;
 }
 
-static SPIPlanPtr
-keep_plan(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes)
-{
-	if (*plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare_cursor(sql, nargs, unconstify(Oid *, argtypes), 0);
-
-		if (prepared == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		if (SPI_keepplan(prepared) != 0)
-			elog(ERROR, "SPI_keepplan failed");
-		*plan = prepared;
-	}
-	return *plan;
-}
-
 /* Flushes WAL up to the commit records of the events' transactions. */
 static void
 make_durable(OeLogEvent *const *events, int nevents)
@@ -453,11 +438,12 @@ oe_reader_read(OePlace *place, int max_rows, size_t max_bytes, OeLogEvent **even
 			values[0] = xid8_array(probes, nprobes);
 			values[1] = FullTransactionIdGetDatum(FullTransactionIdFromU64(place->txid));
 			values[2] = UUIDPGetDatum(&place->id);
-			at_end = fetch_rows(keep_plan(&probe_plan,
-										  "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
-										  " WHERE txid = ANY ($1) AND (txid, id) > ($2, $3)"
-										  " ORDER BY txid, id", 3, probe_types),
-								values, place, max_rows, max_bytes, events, &nevents, &bytes);
+			oe_plan_keep(&probe_plan,
+						 "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
+						 " WHERE txid = ANY ($1) AND (txid, id) > ($2, $3)"
+						 " ORDER BY txid, id", 3, probe_types);
+			at_end = fetch_rows(probe_plan, values, place, max_rows, max_bytes,
+								events, &nevents, &bytes);
 		}
 		pfree(probes);
 	}
@@ -479,11 +465,12 @@ oe_reader_read(OePlace *place, int max_rows, size_t max_bytes, OeLogEvent **even
 		values[1] = UUIDPGetDatum(&after_id);
 		values[2] = FullTransactionIdGetDatum(FullTransactionIdFromU64(upto->xmax));
 		values[3] = xid8_array(upto->xip, upto->nxip);
-		at_end = fetch_rows(keep_plan(&range_plan,
-									  "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
-									  " WHERE (txid, id) > ($1, $2) AND txid < $3 AND txid <> ALL ($4)"
-									  " ORDER BY txid, id", 4, range_types),
-							values, place, max_rows, max_bytes, events, &nevents, &bytes);
+		oe_plan_keep(&range_plan,
+					 "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
+					 " WHERE (txid, id) > ($1, $2) AND txid < $3 AND txid <> ALL ($4)"
+					 " ORDER BY txid, id", 4, range_types);
+		at_end = fetch_rows(range_plan, values, place, max_rows, max_bytes,
+							events, &nevents, &bytes);
 	}
 
 	make_durable(events, nevents);

@@ -254,9 +254,9 @@ reset_counters(void)
 
 /*
  * One read for all endpoints that are at the same place and have room; the
- * place of "leader" decides.  Returns whether there may be more.
+ * place of "leader" decides.
  */
-static bool
+static void
 read_for_group(OeEndpoint *leader)
 {
 	OePlace		before = {0};
@@ -266,7 +266,6 @@ read_for_group(OeEndpoint *leader)
 	ListCell   *lc;
 	dlist_iter	iter;
 	int			nevents;
-	bool		more;
 
 	oe_place_copy(&before, &leader->cursor);
 	dlist_foreach(iter, &oe_endpoints)
@@ -285,7 +284,6 @@ read_for_group(OeEndpoint *leader)
 		before.upto = oe_snapshot_ref(newest);
 	}
 	nevents = oe_reader_read(&after, READ_ROWS, READ_BYTES, events);
-	more = after.upto != NULL;
 	foreach(lc, group)
 		oe_delivery_route(lfirst(lc), events, nevents, &before, &after);
 	for (int i = 0; i < nevents; i++)
@@ -296,7 +294,6 @@ read_for_group(OeEndpoint *leader)
 	oe_snapshot_unref(before.upto);
 	oe_snapshot_unref(after.seen);
 	oe_snapshot_unref(after.upto);
-	return more;
 }
 
 /* Is there an endpoint that wants to read on, at a place where there is something? */
@@ -383,7 +380,7 @@ read_log(TimestampTz now)
 			continue;
 		if (endpoint->cursor.upto == NULL && endpoint->cursor.seen == newest)
 			continue;			/* it has seen all that there is */
-		(void) read_for_group(endpoint);
+		read_for_group(endpoint);
 	}
 	oe_worker_commit();
 

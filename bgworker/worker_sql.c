@@ -15,6 +15,7 @@
 #include "launcher.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "query.h"
 #include "shared.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
@@ -57,15 +58,13 @@ oe_worker_begin(const char *activity)
 	}
 
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
+	oe_spi_connect();
 }
 
 void
 oe_worker_commit(void)
 {
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "SPI_finish failed");
+	oe_spi_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -76,20 +75,10 @@ uint64
 oe_worker_execute(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes,
 				  const Datum *values, const char *nulls, int expected)
 {
-	int			rc;
+	int			rc = SPI_execute_plan(oe_plan_keep(plan, sql, nargs, argtypes),
+									  unconstify(Datum *, values), nulls,
+									  expected == SPI_OK_SELECT, 0);
 
-	if (*plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare(sql, nargs, unconstify(Oid *, argtypes));
-
-		if (prepared == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		if (SPI_keepplan(prepared) != 0)
-			elog(ERROR, "SPI_keepplan failed");
-		*plan = prepared;
-	}
-	rc = SPI_execute_plan(*plan, unconstify(Datum *, values), nulls,
-						  expected == SPI_OK_SELECT, 0);
 	if (rc != expected)
 		elog(ERROR, "unexpected result of a statement: %s", SPI_result_code_string(rc));
 	return SPI_processed;

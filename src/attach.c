@@ -16,6 +16,7 @@
 #include "executor/spi.h"
 #include "machine_graph.h"
 #include "miscadmin.h"
+#include "query.h"
 #include "relations.h"
 #include "state_machine.h"
 #include "table_trigger.h"
@@ -152,7 +153,7 @@ oe_attach_machine(PG_FUNCTION_ARGS)
 	if (version != NULL)
 		appendStringInfo(&args, ", %s", quote_literal_cstr(version));
 
-	SPI_connect();
+	oe_spi_connect();
 	check_rows(rel, state, machine);
 	run_utility(psprintf("CREATE TRIGGER " OE_TRIGGER_CHECK " BEFORE INSERT OR UPDATE ON %s"
 						 " FOR EACH ROW EXECUTE FUNCTION order_engine.state_machine(%s)",
@@ -165,7 +166,7 @@ oe_attach_machine(PG_FUNCTION_ARGS)
 	run_utility(psprintf("CREATE TRIGGER \"" OE_TRIGGER_RECORD "\" AFTER UPDATE ON %s"
 						 " FOR EACH ROW WHEN (%s) EXECUTE FUNCTION order_engine.state_machine(%s)",
 						 qualified_name(rel), changed, args.data));
-	SPI_finish();
+	oe_spi_finish();
 	relation_close(rel, NoLock);
 	PG_RETURN_VOID();
 }
@@ -184,9 +185,9 @@ oe_detach_machine(PG_FUNCTION_ARGS)
 	table = qualified_name(rel);
 	relation_close(rel, NoLock);	/* DROP TRIGGER wants it unused */
 
-	SPI_connect();
+	oe_spi_connect();
 	run_utility(psprintf("DROP TRIGGER " OE_TRIGGER_CHECK " ON %s", table));
 	run_utility(psprintf("DROP TRIGGER \"" OE_TRIGGER_RECORD "\" ON %s", table));
-	SPI_finish();
+	oe_spi_finish();
 	PG_RETURN_VOID();
 }

@@ -68,7 +68,7 @@ read_lines(int64 order_id, int *count)
 	Datum		arg = Int64GetDatum(order_id);
 	Line	   *lines;
 
-	SPI_connect();
+	oe_spi_connect();
 	*count = (int) oe_query_run(&query, &arg, NULL, false, SPI_OK_SELECT);
 	lines = MemoryContextAllocZero(caller, Max(*count, 1) * sizeof(Line));
 	for (int i = 0; i < *count; i++)
@@ -90,7 +90,7 @@ read_lines(int64 order_id, int *count)
 		lines[i].line_total = DatumGetNumericCopy(SPI_getbinval(tuple, desc, 9, &isnull));
 		MemoryContextSwitchTo(spi);
 	}
-	SPI_finish();
+	oe_spi_finish();
 	return lines;
 }
 
@@ -170,9 +170,9 @@ update_line(int64 order_id, const Line *line)
 		Int32GetDatum(line->cancelled + line->cancel), NumericGetDatum(line->line_total)
 	};
 
-	SPI_connect();
+	oe_spi_connect();
 	oe_query_run(&query, values, NULL, false, SPI_OK_UPDATE);
-	SPI_finish();
+	oe_spi_finish();
 }
 
 /* The trigger raises version and last_txid for the verb. */
@@ -191,13 +191,13 @@ update_totals(const OeOrder *order, Numeric lines_total, Numeric total)
 	oe_verb_begin(&call);
 	PG_TRY();
 	{
-		SPI_connect();
+		oe_spi_connect();
 		if (oe_query_run(&query, values, NULL, false, SPI_OK_UPDATE) != 1)
 			ereport(ERROR,
 					(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
 					 errmsg("another trigger suppressed the change of order " INT64_FORMAT,
 							order->order_id)));
-		SPI_finish();
+		oe_spi_finish();
 	}
 	PG_FINALLY();
 	{

@@ -111,9 +111,9 @@ oe_upsert_product(PG_FUNCTION_ARGS)
 	nulls[3] = currency == NULL ? 'n' : ' ';
 	nulls[5] = metadata == NULL ? 'n' : ' ';
 
-	SPI_connect();
+	oe_spi_connect();
 	oe_query_run(&query, values, nulls, false, SPI_OK_INSERT);
-	SPI_finish();
+	oe_spi_finish();
 	PG_RETURN_TEXT_P(cstring_to_text(sku));
 }
 
@@ -142,8 +142,8 @@ oe_upsert_location(PG_FUNCTION_ARGS)
 		nulls[2] = 'n';
 	values[3] = PG_GETARG_DATUM(3);
 
-	SPI_connect();
+	oe_spi_connect();
 	oe_query_run(&query, values, nulls, false, SPI_OK_INSERT);
-	SPI_finish();
+	oe_spi_finish();
 	PG_RETURN_TEXT_P(cstring_to_text(location));
 }

@@ -102,9 +102,9 @@ update_lines(OeQuery *query, int64 order_id)
 {
 	Datum		values[1] = {Int64GetDatum(order_id)};
 
-	SPI_connect();
+	oe_spi_connect();
 	(void) oe_query_run(query, values, NULL, false, SPI_OK_UPDATE);
-	SPI_finish();
+	oe_spi_finish();
 }
 
 void

@@ -47,9 +47,9 @@ some_line(OeQuery *query, const OeOrder *order)
 	Datum		values[1] = {Int64GetDatum(order->order_id)};
 	bool		found;
 
-	SPI_connect();
+	oe_spi_connect();
 	found = oe_query_run(query, values, NULL, false, SPI_OK_SELECT) > 0;
-	SPI_finish();
+	oe_spi_finish();
 	return found;
 }
 

@@ -66,11 +66,11 @@ oe_define_machine(PG_FUNCTION_ARGS)
 	values[0] = CStringGetTextDatum(kind);
 	values[1] = CStringGetTextDatum(name);
 	values[2] = JsonbPGetDatum(definition);
-	SPI_connect();
+	oe_spi_connect();
 	if (oe_query_run(&replace, values, NULL, false, SPI_OK_UPDATE_RETURNING) == 0)
 		(void) oe_query_run(&insert, values, NULL, false, SPI_OK_INSERT_RETURNING);
 	machine_id = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	SPI_finish();
+	oe_spi_finish();
 	PG_RETURN_DATUM(machine_id);	/* an integer, passed by value */
 }
 
@@ -103,7 +103,7 @@ oe_publish_machine(PG_FUNCTION_ARGS)
 	values[0] = PG_GETARG_DATUM(0);
 
 	lock_machines();
-	SPI_connect();
+	oe_spi_connect();
 	if (oe_query_run(&find, values, NULL, false, SPI_OK_SELECT) == 0)
 	{
 		OeJson		detail;
@@ -131,6 +131,6 @@ oe_publish_machine(PG_FUNCTION_ARGS)
 		(void) oe_query_run(&publish, values, NULL, false, SPI_OK_UPDATE);
 		oe_machine_invalidate();
 	}
-	SPI_finish();
+	oe_spi_finish();
 	PG_RETURN_VOID();
 }

@@ -38,7 +38,7 @@ oe_order_json(PG_FUNCTION_ARGS)
 	order_id = PG_GETARG_INT64(0);
 	arg = Int64GetDatum(order_id);
 
-	SPI_connect();
+	oe_spi_connect();
 	if (oe_query_run(&query, &arg, NULL, true, SPI_OK_SELECT) != 1)
 	{
 		OeJson		json;
@@ -53,6 +53,6 @@ oe_order_json(PG_FUNCTION_ARGS)
 	}
 	result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	result = SPI_datumTransfer(result, false, -1);
-	SPI_finish();
+	oe_spi_finish();
 	PG_RETURN_DATUM(result);
 }

@@ -15,24 +15,47 @@
 
 #define SAFE_SEARCH_PATH "pg_catalog, pg_temp"
 
+void
+oe_spi_connect(void)
+{
+	int			result = SPI_connect();
+
+	if (result != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect returned %s", SPI_result_code_string(result));
+}
+
+void
+oe_spi_finish(void)
+{
+	int			result = SPI_finish();
+
+	if (result != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish returned %s", SPI_result_code_string(result));
+}
+
+SPIPlanPtr
+oe_plan_keep(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *types)
+{
+	SPIPlanPtr	prepared;
+
+	if (*plan != NULL)
+		return *plan;
+
+	prepared = SPI_prepare(sql, nargs, unconstify(Oid *, types));
+	if (prepared == NULL)
+		elog(ERROR, "SPI_prepare returned %s for \"%s\"", SPI_result_code_string(SPI_result), sql);
+	if (SPI_keepplan(prepared) != 0)
+		elog(ERROR, "SPI_keepplan failed for \"%s\"", sql);
+	*plan = prepared;
+	return prepared;
+}
+
 uint64
 oe_query_run(OeQuery *query, Datum *values, const char *nulls, bool read_only, int expected)
 {
-	int			result;
+	SPIPlanPtr	plan = oe_plan_keep(&query->plan, query->sql, query->nargs, query->types);
+	int			result = SPI_execute_plan(plan, values, nulls, read_only, 0);
 
-	if (query->plan == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare(query->sql, query->nargs, query->types);
-
-		if (plan == NULL)
-			elog(ERROR, "SPI_prepare returned %s for \"%s\"",
-				 SPI_result_code_string(SPI_result), query->sql);
-		if (SPI_keepplan(plan) != 0)
-			elog(ERROR, "SPI_keepplan failed for \"%s\"", query->sql);
-		query->plan = plan;
-	}
-
-	result = SPI_execute_plan(query->plan, values, nulls, read_only, 0);
 	if (result != expected)
 		elog(ERROR, "SPI_execute_plan returned %s for \"%s\"",
 			 SPI_result_code_string(result), query->sql);

@@ -25,6 +25,13 @@ typedef struct OeQuery
 	SPIPlanPtr	plan;			/* NULL until the first use */
 } OeQuery;
 
+/* SPI_connect and SPI_finish with their results checked. */
+extern void oe_spi_connect(void);
+extern void oe_spi_finish(void);
+
+/* Prepares a statement unless "*plan" has it already, and keeps it there. */
+extern SPIPlanPtr oe_plan_keep(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *types);
+
 /*
  * Runs a query; the caller is connected to SPI.  nulls may be NULL for no nulls.
  * Raises an error unless SPI answers with "expected" (SPI_OK_SELECT, ...).

@@ -317,7 +317,7 @@ take_back_expired(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
 	values[2] = PointerGetDatum(construct_array(locations, nrows, TEXTOID, -1, false, TYPALIGN_INT));
 	values[3] = PointerGetDatum(construct_array(slots, nrows, INT2OID, 2, true, TYPALIGN_SHORT));
 
-	SPI_connect();
+	oe_spi_connect();
 	nexpired = oe_query_run(&query, values, NULL, false, SPI_OK_UPDATE_RETURNING);
 	for (uint64 i = 0; i < nexpired; i++)
 	{
@@ -338,7 +338,7 @@ take_back_expired(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
 			}
 		}
 	}
-	SPI_finish();
+	oe_spi_finish();
 	return nexpired > 0;
 }
 

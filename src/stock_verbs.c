@@ -38,9 +38,9 @@ make_default_location(void)
 		0, {0}
 	};
 
-	SPI_connect();
+	oe_spi_connect();
 	oe_query_run(&query, NULL, NULL, false, SPI_OK_INSERT);
-	SPI_finish();
+	oe_spi_finish();
 }
 
 /* Only the default location is made here: a name that is mistyped must not become one. */
@@ -79,9 +79,9 @@ make_stock_row(const char *sku, const char *location)
 	};
 	Datum		values[2] = {CStringGetTextDatum(sku), CStringGetTextDatum(location)};
 
-	SPI_connect();
+	oe_spi_connect();
 	oe_query_run(&query, values, NULL, false, SPI_OK_INSERT);
-	SPI_finish();
+	oe_spi_finish();
 }
 
 /* Locks the slots of a SKU at a location; makes the first one when there is none. */

@@ -50,7 +50,7 @@ read_order(OeQuery *query, int64 order_id, bool read_only, OeOrder *order)
 	Datum	   *values;
 	bool	   *nulls;
 
-	SPI_connect();
+	oe_spi_connect();
 	if (oe_query_run(query, &arg, NULL, read_only, SPI_OK_SELECT) != 1)
 		raise_not_found(order_id);
 	desc = SPI_tuptable->tupdesc;
@@ -62,7 +62,7 @@ read_order(OeQuery *query, int64 order_id, bool read_only, OeOrder *order)
 	nulls = palloc(sizeof(bool) * desc->natts);
 	heap_deform_tuple(tuple, desc, values, nulls);
 	oe_order_from_row(order, values, nulls);
-	SPI_finish();
+	oe_spi_finish();
 }
 
 void
@@ -101,12 +101,12 @@ update_state(int64 order_id, const char *state)
 	};
 	Datum		values[2] = {Int64GetDatum(order_id), CStringGetTextDatum(state)};
 
-	SPI_connect();
+	oe_spi_connect();
 	if (oe_query_run(&query, values, NULL, false, SPI_OK_UPDATE) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
 				 errmsg("another trigger suppressed the change of order " INT64_FORMAT, order_id)));
-	SPI_finish();
+	oe_spi_finish();
 }
 
 char *
