@@ -70,6 +70,13 @@ setup_modules_ready()
 		cmp -s "$setup_top/test/lib/package-lock.json" "$OE_BUILD/npm/package-lock.json"
 }
 
+# Debian's server package brings pgxs.mk but neither headers nor the test tools.
+setup_headers_ready()
+{
+	[ -x "$PG_CONFIG" ] && [ -e "$("$PG_CONFIG" --pgxs)" ] &&
+		[ -e "$("$PG_CONFIG" --includedir-server)/postgres.h" ]
+}
+
 # Prints the Debian packages for whatever is not there.
 setup_missing_packages()
 {
@@ -80,7 +87,7 @@ setup_missing_packages()
 	command -v curl-config >/dev/null || echo libcurl4-openssl-dev
 	if [ "$PG_CONFIG" = "$setup_default_pg_config" ]; then
 		[ -x "${PG_CONFIG%/*}/initdb" ] || echo postgresql-15
-		[ -x "$PG_CONFIG" ] && [ -e "$("$PG_CONFIG" --pgxs)" ] || echo postgresql-server-dev-15
+		setup_headers_ready || echo postgresql-server-dev-15
 	fi
 	setup_find_node || echo nodejs
 	if ! setup_modules_ready; then
@@ -156,7 +163,7 @@ setup()
 	setup_give_back
 
 	setup_find_node || setup_fail 'node 18 or newer is needed'
-	[ -e "$("$PG_CONFIG" --pgxs 2>/dev/null)" ] ||
+	setup_headers_ready ||
 		setup_fail "$PG_CONFIG does not belong to a PostgreSQL with its server headers"
 	[ -x "$("$PG_CONFIG" --bindir)/initdb" ] || setup_fail "no initdb beside $PG_CONFIG"
 	# shellcheck disable=SC2034 # for those who source this
