@@ -14,6 +14,8 @@ CREATE TABLE order_engine.orders (
 	order_number		text		NOT NULL,
 	customer_id			text		NOT NULL,
 	region				text,
+	seller				text,
+	location			text,
 	terms				text		NOT NULL DEFAULT 'prepaid' CHECK (terms IN ('prepaid', 'invoice', 'cash_on_delivery')),
 	currency			text		NOT NULL,
 	lines_total			numeric		NOT NULL CHECK (lines_total >= 0),
@@ -24,6 +26,8 @@ CREATE TABLE order_engine.orders (
 	authorized_total	numeric		NOT NULL DEFAULT 0 CHECK (authorized_total >= 0),
 	captured_total		numeric		NOT NULL DEFAULT 0 CHECK (captured_total >= 0),
 	refunded_total		numeric		NOT NULL DEFAULT 0 CHECK (refunded_total >= 0),
+	charged_back_total	numeric		NOT NULL DEFAULT 0 CHECK (charged_back_total >= 0),
+	credited_total		numeric		NOT NULL DEFAULT 0 CHECK (credited_total >= 0),
 	payment_status		text		NOT NULL DEFAULT 'unpaid',
 	fulfillment_status	text		NOT NULL DEFAULT 'unfulfilled',
 	return_status		text		NOT NULL DEFAULT 'none',
@@ -40,6 +44,7 @@ CREATE TABLE order_engine.orders (
 	CHECK (total = lines_total + shipping + tax - discount),
 	CHECK (refunded_total <= captured_total)
 ) WITH (fillfactor = 80);
+CREATE INDEX orders_expires_idx ON order_engine.orders (expires_at) WHERE expires_at IS NOT NULL;
 COMMENT ON TABLE order_engine.orders IS
 'One row an order: its state, money, roll-ups and milestones. The trigger of the state machine guards every UPDATE, also one written by hand.';
 COMMENT ON COLUMN order_engine.orders.order_id IS 'Id of the order, unique over servers.';
@@ -49,12 +54,14 @@ COMMENT ON COLUMN order_engine.orders.machine_id IS 'The machine version that th
 COMMENT ON COLUMN order_engine.orders.on_hold IS 'True while a hold is open; such an order is neither confirmed nor shipped.';
 COMMENT ON COLUMN order_engine.orders.state IS 'State in its machine, such as pending or confirmed.';
 COMMENT ON COLUMN order_engine.orders.state_since IS 'When it entered the state.';
-COMMENT ON COLUMN order_engine.orders.expires_at IS 'When a pending order expires; null when it has no limit.';
+COMMENT ON COLUMN order_engine.orders.expires_at IS 'When the time limit of the state passes and the machine''s event for that is fired; null when the state has no limit.';
 COMMENT ON COLUMN order_engine.orders.tenant IS 'order_engine.tenant when it was placed; empty without tenants.';
 COMMENT ON COLUMN order_engine.orders.channel IS 'Sales channel, such as web or store.';
 COMMENT ON COLUMN order_engine.orders.order_number IS 'Number for people, unique per tenant and channel.';
 COMMENT ON COLUMN order_engine.orders.customer_id IS 'The customer, as the application knows him. Personal data.';
 COMMENT ON COLUMN order_engine.orders.region IS 'Sales region, free text.';
+COMMENT ON COLUMN order_engine.orders.seller IS 'Seller of the lines that name none; null when not given.';
+COMMENT ON COLUMN order_engine.orders.location IS 'Location of the lines that name none; null when the engine chose.';
 COMMENT ON COLUMN order_engine.orders.terms IS 'prepaid, invoice or cash_on_delivery: whether payment must come before confirmation.';
 COMMENT ON COLUMN order_engine.orders.currency IS 'ISO 4217 code of every amount of the order.';
 COMMENT ON COLUMN order_engine.orders.lines_total IS 'Sum of the line totals, in currency.';
@@ -65,6 +72,8 @@ COMMENT ON COLUMN order_engine.orders.total IS 'lines_total + shipping + tax - d
 COMMENT ON COLUMN order_engine.orders.authorized_total IS 'Authorized and not yet captured or voided, in currency.';
 COMMENT ON COLUMN order_engine.orders.captured_total IS 'Captured, in currency, before refunds.';
 COMMENT ON COLUMN order_engine.orders.refunded_total IS 'Refunded, in currency.';
+COMMENT ON COLUMN order_engine.orders.charged_back_total IS 'Taken back by the customer''s bank, in currency.';
+COMMENT ON COLUMN order_engine.orders.credited_total IS 'What the customer need not pay any more of the total: goods that came back, and goodwill; in currency. The balance is total - credited_total - (captured_total - refunded_total - charged_back_total).';
 COMMENT ON COLUMN order_engine.orders.payment_status IS 'Roll-up: unpaid, authorized, partially_paid, paid, partially_refunded or refunded.';
 COMMENT ON COLUMN order_engine.orders.fulfillment_status IS 'Roll-up: unfulfilled, partially_shipped, shipped, partially_delivered or delivered.';
 COMMENT ON COLUMN order_engine.orders.return_status IS 'Roll-up: none, requested, partially_returned or returned.';
@@ -87,6 +96,7 @@ CREATE TABLE order_engine.order_line (
 	shipped			integer		NOT NULL DEFAULT 0,
 	delivered		integer		NOT NULL DEFAULT 0,
 	returned		integer		NOT NULL DEFAULT 0,
+	undelivered		integer		NOT NULL DEFAULT 0,
 	tracked			boolean		NOT NULL,
 	sku				text		NOT NULL,
 	location		text,
@@ -95,8 +105,9 @@ CREATE TABLE order_engine.order_line (
 	line_total		numeric		NOT NULL CHECK (line_total >= 0),
 	metadata		jsonb,
 	PRIMARY KEY (order_id, line_no),
-	CHECK (0 <= cancelled AND 0 <= delivered AND delivered <= shipped AND shipped <= quantity - cancelled),
-	CHECK (0 <= returned AND returned <= shipped)
+	CHECK (0 <= cancelled AND 0 <= delivered AND 0 <= undelivered),
+	CHECK (delivered + undelivered <= shipped AND shipped <= quantity - cancelled),
+	CHECK (0 <= returned AND returned + undelivered <= shipped)
 );
 COMMENT ON TABLE order_engine.order_line IS 'The lines of an order, with counters of what became of each.';
 COMMENT ON COLUMN order_engine.order_line.order_id IS 'The order.';
@@ -106,6 +117,7 @@ COMMENT ON COLUMN order_engine.order_line.cancelled IS 'Units cancelled.';
 COMMENT ON COLUMN order_engine.order_line.shipped IS 'Units shipped.';
 COMMENT ON COLUMN order_engine.order_line.delivered IS 'Units delivered.';
 COMMENT ON COLUMN order_engine.order_line.returned IS 'Units returned.';
+COMMENT ON COLUMN order_engine.order_line.undelivered IS 'Units that were shipped, could not be delivered and came back.';
 COMMENT ON COLUMN order_engine.order_line.tracked IS 'Whether the line takes stock; copied from the product when the order was placed.';
 COMMENT ON COLUMN order_engine.order_line.sku IS 'The product.';
 COMMENT ON COLUMN order_engine.order_line.location IS 'The location that the caller asked for; null when the engine chose.';

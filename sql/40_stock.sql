@@ -25,7 +25,8 @@ CREATE TABLE order_engine.reservation (
 	reservation_id	bigint		NOT NULL,
 	expires_at		timestamptz,
 	created_at		timestamptz	NOT NULL,
-	quantity		integer		NOT NULL CHECK (quantity > 0),
+	quantity		integer		NOT NULL CHECK (quantity >= 0),
+	shipped			integer		NOT NULL DEFAULT 0 CHECK (shipped >= 0),
 	slot			smallint	NOT NULL,
 	sku				text		NOT NULL,
 	location		text		NOT NULL,
@@ -40,7 +41,8 @@ COMMENT ON TABLE order_engine.reservation IS
 COMMENT ON COLUMN order_engine.reservation.reservation_id IS 'Id of the reservation; for an order the order_id.';
 COMMENT ON COLUMN order_engine.reservation.expires_at IS 'When the hold ends by itself; null when it does not.';
 COMMENT ON COLUMN order_engine.reservation.created_at IS 'When it was made.';
-COMMENT ON COLUMN order_engine.reservation.quantity IS 'Units held.';
+COMMENT ON COLUMN order_engine.reservation.quantity IS 'Units that are held, or that were given back when it was released or expired; 0 once all are shipped.';
+COMMENT ON COLUMN order_engine.reservation.shipped IS 'Units of it that left the house.';
 COMMENT ON COLUMN order_engine.reservation.slot IS 'Slot of the stock row.';
 COMMENT ON COLUMN order_engine.reservation.sku IS 'The product.';
 COMMENT ON COLUMN order_engine.reservation.location IS 'The location.';

@@ -19,15 +19,17 @@ CREATE FUNCTION order_engine.place_order(
 	expected_total numeric DEFAULT NULL,
 	hold_for interval DEFAULT NULL,
 	metadata jsonb DEFAULT NULL,
-	idempotency_key text DEFAULT NULL)
+	idempotency_key text DEFAULT NULL,
+	seller text DEFAULT NULL,
+	location text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_place_order';
-COMMENT ON FUNCTION order_engine.place_order(text, jsonb, text, text, text, text, text, numeric, numeric, numeric, numeric, interval, jsonb, text) IS
+COMMENT ON FUNCTION order_engine.place_order(text, jsonb, text, text, text, text, text, numeric, numeric, numeric, numeric, interval, jsonb, text, text, text) IS
 'Places an order, reserves its stock and returns its order_id; all of it or nothing. '
 'items: [{"sku", "quantity", "unit_price", "location", "seller", "metadata"}, ...], of which sku and quantity are required; unit_price (a number, or a number as text) defaults to the price of the product, location to a choice by priority, then most stock. At most 1,000 items, with 768 KiB of text in all, so that the event, which tells every line, stays below 1 MiB; metadata has at most 64 KiB, no number more than 1,000 digits. '
 'Amounts are in units of the currency and have no more decimals than it. total = lines + shipping + tax - discount; expected_total makes any other total an error. '
-'order_number is unique per tenant and channel and defaults to the order_id; hold_for says how long the stock is reserved and defaults to order_engine.hold_time. '
+'order_number is unique per tenant and channel and defaults to the order_id; hold_for says how long the stock is reserved and defaults to order_engine.hold_time; seller and location are those of the items that name none. '
 'A repeated call with the same idempotency_key returns the first one''s order_id. '
 'Errors: 22004 and 22023 for arguments (of an item, DETAIL has position and key), 23505 for an order_number that is taken, OE101 and OE102 for the key, OE201 with every line that is short, OE203 with every unknown SKU, OE303 and OE304 for currency and total, 40001 and 55P03 for concurrent calls with the same key.';
 

@@ -23,6 +23,7 @@ oe_order_from_row(OeOrder *order, const Datum *values, const bool *nulls)
 	order->expires_at = nulls[Anum_orders_expires_at - 1] ?
 		DT_NOEND : DatumGetTimestampTz(VALUE(expires_at));
 	order->state = TEXT(state);
+	order->tenant = TEXT(tenant);
 	order->terms = TEXT(terms);
 	order->order_number = TEXT(order_number);
 	order->channel = TEXT(channel);
@@ -32,6 +33,8 @@ oe_order_from_row(OeOrder *order, const Datum *values, const bool *nulls)
 	order->authorized_total = DatumGetNumeric(VALUE(authorized_total));
 	order->captured_total = DatumGetNumeric(VALUE(captured_total));
 	order->refunded_total = DatumGetNumeric(VALUE(refunded_total));
+	order->charged_back_total = DatumGetNumeric(VALUE(charged_back_total));
+	order->credited_total = DatumGetNumeric(VALUE(credited_total));
 
 #undef TEXT
 #undef VALUE

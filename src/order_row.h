@@ -25,6 +25,8 @@ enum
 	Anum_orders_order_number,
 	Anum_orders_customer_id,
 	Anum_orders_region,
+	Anum_orders_seller,
+	Anum_orders_location,
 	Anum_orders_terms,
 	Anum_orders_currency,
 	Anum_orders_lines_total,
@@ -35,6 +37,8 @@ enum
 	Anum_orders_authorized_total,
 	Anum_orders_captured_total,
 	Anum_orders_refunded_total,
+	Anum_orders_charged_back_total,
+	Anum_orders_credited_total,
 	Anum_orders_payment_status,
 	Anum_orders_fulfillment_status,
 	Anum_orders_return_status,
@@ -60,6 +64,7 @@ typedef struct OeOrder
 	bool		on_hold;
 	TimestampTz expires_at;		/* DT_NOEND: no limit */
 	const char *state;
+	const char *tenant;
 	const char *terms;
 	const char *order_number;
 	const char *channel;
@@ -69,6 +74,8 @@ typedef struct OeOrder
 	Numeric		authorized_total;
 	Numeric		captured_total;
 	Numeric		refunded_total;
+	Numeric		charged_back_total;
+	Numeric		credited_total;
 } OeOrder;
 
 /*

@@ -38,14 +38,14 @@ enum
 {
 	ARG_CUSTOMER_ID, ARG_ITEMS, ARG_CURRENCY, ARG_ORDER_NUMBER, ARG_CHANNEL, ARG_REGION, ARG_TERMS,
 	ARG_SHIPPING, ARG_TAX, ARG_DISCOUNT, ARG_EXPECTED_TOTAL, ARG_HOLD_FOR, ARG_METADATA,
-	ARG_IDEMPOTENCY_KEY
+	ARG_IDEMPOTENCY_KEY, ARG_SELLER, ARG_LOCATION
 };
 
 /* columns of order_line, as sql/30_order.sql defines them */
 enum
 {
 	LINE_ORDER_ID, LINE_LINE_NO, LINE_QUANTITY, LINE_CANCELLED, LINE_SHIPPED, LINE_DELIVERED,
-	LINE_RETURNED, LINE_TRACKED, LINE_SKU, LINE_LOCATION, LINE_SELLER, LINE_UNIT_PRICE,
+	LINE_RETURNED, LINE_UNDELIVERED, LINE_TRACKED, LINE_SKU, LINE_LOCATION, LINE_SELLER, LINE_UNIT_PRICE,
 	LINE_LINE_TOTAL, LINE_METADATA, LINE_COLUMNS
 };
 
@@ -61,6 +61,8 @@ typedef struct Placing
 	OeOrder		order;
 	TimestampTz at;
 	char	   *region;
+	char	   *seller;			/* of the lines that name none */
+	char	   *location;		/* the same */
 	Jsonb	   *metadata;
 	int			minor_units;
 	Numeric		lines_total;
@@ -101,6 +103,7 @@ make_request(FunctionCallInfo fcinfo, Jsonb *items, Jsonb *metadata)
 		{ARG_CUSTOMER_ID, "customer_id"}, {ARG_CURRENCY, "currency"},
 		{ARG_ORDER_NUMBER, "order_number"}, {ARG_CHANNEL, "channel"},
 		{ARG_REGION, "region"}, {ARG_TERMS, "terms"},
+		{ARG_SELLER, "seller"}, {ARG_LOCATION, "location"},
 	};
 	JsonbParseState *state = NULL;
 
@@ -191,6 +194,10 @@ make_lines(Placing *p, Jsonb *items)
 
 		CHECK_FOR_INTERRUPTS();
 		line->item = parsed[i];
+		if (line->item.seller == NULL)
+			line->item.seller = p->seller;
+		if (line->item.location == NULL)
+			line->item.location = p->location;
 		if (!oe_product_find(products, line->item.sku, &product))
 		{
 			unknown[nunknown++] = line->item.sku;
@@ -262,6 +269,13 @@ insert_order(const Placing *p)
 
 #define SET(column, datum) values[Anum_orders_##column - 1] = (datum)
 #define SET_TEXT(column, string) SET(column, CStringGetTextDatum(string))
+#define SET_TEXT_OR_NULL(column, string) \
+	do { \
+		if ((string) != NULL) \
+			SET_TEXT(column, string); \
+		else \
+			SET_NULL(column); \
+	} while (0)
 #define SET_NULL(column) nulls[Anum_orders_##column - 1] = true
 	SET(order_id, Int64GetDatum(order->order_id));
 	SET(version, Int64GetDatum(order->version));
@@ -275,10 +289,9 @@ insert_order(const Placing *p)
 	SET_TEXT(channel, order->channel);
 	SET_TEXT(order_number, order->order_number);
 	SET_TEXT(customer_id, order->customer_id);
-	if (p->region != NULL)
-		SET_TEXT(region, p->region);
-	else
-		SET_NULL(region);
+	SET_TEXT_OR_NULL(region, p->region);
+	SET_TEXT_OR_NULL(seller, p->seller);
+	SET_TEXT_OR_NULL(location, p->location);
 	SET_TEXT(terms, order->terms);
 	SET_TEXT(currency, order->currency);
 	SET(lines_total, NumericGetDatum(p->lines_total));
@@ -289,6 +302,8 @@ insert_order(const Placing *p)
 	SET(authorized_total, zero);
 	SET(captured_total, zero);
 	SET(refunded_total, zero);
+	SET(charged_back_total, zero);
+	SET(credited_total, zero);
 	SET_TEXT(payment_status, "unpaid");
 	SET_TEXT(fulfillment_status, "unfulfilled");
 	SET_TEXT(return_status, "none");
@@ -310,6 +325,7 @@ insert_order(const Placing *p)
 	SET(created_at, at);
 	SET(updated_at, at);
 #undef SET_NULL
+#undef SET_TEXT_OR_NULL
 #undef SET_TEXT
 #undef SET
 	oe_append(oe_relid(OE_REL_ORDERS), Natts_orders, OE_CHECKED, values, nulls);
@@ -416,6 +432,8 @@ oe_place_order(PG_FUNCTION_ARGS)
 	p.order.order_number = oe_arg_name_or_null(fcinfo, ARG_ORDER_NUMBER, "order_number");
 	p.order.channel = oe_arg_name(fcinfo, ARG_CHANNEL, "channel");
 	p.region = oe_arg_name_or_null(fcinfo, ARG_REGION, "region");
+	p.seller = oe_arg_name_or_null(fcinfo, ARG_SELLER, "seller");
+	p.location = oe_arg_name_or_null(fcinfo, ARG_LOCATION, "location");
 	p.order.terms = oe_arg_name(fcinfo, ARG_TERMS, "terms");
 	if (strcmp(p.order.terms, "prepaid") != 0 && strcmp(p.order.terms, "invoice") != 0 &&
 		strcmp(p.order.terms, "cash_on_delivery") != 0)

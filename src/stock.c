@@ -216,6 +216,7 @@ store(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
 		nulls[Anum_reservation_expires_at - 1] = TIMESTAMP_IS_NOEND(r->expires_at);
 		SET(created_at, TimestampTzGetDatum(r->at));
 		SET(quantity, Int32GetDatum(row->take));
+		SET(shipped, Int32GetDatum(0));
 		SET(slot, Int16GetDatum(row->slot));
 		SET(sku, CStringGetTextDatum(sku));
 		SET(location, CStringGetTextDatum(row->location));

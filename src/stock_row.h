@@ -26,6 +26,7 @@ enum
 	Anum_reservation_expires_at,
 	Anum_reservation_created_at,
 	Anum_reservation_quantity,
+	Anum_reservation_shipped,
 	Anum_reservation_slot,
 	Anum_reservation_sku,
 	Anum_reservation_location,
