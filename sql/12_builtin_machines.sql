@@ -9,7 +9,7 @@ VALUES (1, 'order', 'default', 1, 'published', pg_catalog.now(), '{
 	"initial": "draft",
 	"states": {
 		"draft": {},
-		"pending": {},
+		"pending": {"on_limit": "expire"},
 		"confirmed": {},
 		"completed": {"terminal": true},
 		"cancelled": {"terminal": true},
@@ -22,7 +22,7 @@ VALUES (1, 'order', 'default', 1, 'published', pg_catalog.now(), '{
 		 "guards": ["no_hold", "payment_covered", "reservation_held"],
 		 "effects": ["keep_reservation"], "milestone": "confirmed_at"},
 		{"event": "complete", "from": "confirmed", "to": "completed", "type": "order.completed",
-		 "guards": ["lines_settled"], "milestone": "completed_at"},
+		 "guards": ["lines_settled"], "milestone": "completed_at", "automatic": true},
 		{"event": "cancel", "from": ["draft", "pending", "confirmed"], "to": "cancelled", "type": "order.cancelled",
 		 "guards": ["nothing_shipped"],
 		 "effects": ["release_stock", "cancel_lines"], "milestone": "cancelled_at"},
@@ -37,7 +37,7 @@ VALUES (2, 'order', 'simple', 1, 'published', pg_catalog.now(), '{
 	"initial": "draft",
 	"states": {
 		"draft": {},
-		"pending": {},
+		"pending": {"on_limit": "expire"},
 		"paid": {},
 		"shipped": {},
 		"delivered": {"terminal": true},
@@ -64,4 +64,84 @@ VALUES (2, 'order', 'simple', 1, 'published', pg_catalog.now(), '{
 		{"event": "expire", "from": "pending", "to": "expired", "type": "order.expired",
 		 "guards": ["past_limit"],
 		 "effects": ["expire_stock", "cancel_lines"], "milestone": "cancelled_at"}
+	]}');
+
+/* payment: an intent, from the request to the money. */
+INSERT INTO order_engine.machine (machine_id, kind, name, version, status, published_at, definition)
+VALUES (3, 'payment', 'default', 1, 'published', pg_catalog.now(), '{
+	"initial": "pending",
+	"states": {
+		"pending": {},
+		"authorized": {"on_limit": "expire"},
+		"captured": {},
+		"refunded": {"terminal": true},
+		"failed": {"terminal": true},
+		"voided": {"terminal": true},
+		"expired": {"terminal": true}
+	},
+	"transitions": [
+		{"event": "authorize", "from": "pending", "to": "authorized", "type": "payment.authorized"},
+		{"event": "capture", "from": ["pending", "authorized"], "to": "captured", "type": "payment.captured"},
+		{"event": "refund", "from": "captured", "to": "refunded", "type": "payment.refunded"},
+		{"event": "fail", "from": "pending", "to": "failed", "type": "payment.failed"},
+		{"event": "void", "from": ["pending", "authorized"], "to": "voided", "type": "payment.voided"},
+		{"event": "expire", "from": "authorized", "to": "expired", "type": "payment.expired"}
+	]}');
+
+/* fulfillment: units of an order that leave one location together. */
+INSERT INTO order_engine.machine (machine_id, kind, name, version, status, published_at, definition)
+VALUES (4, 'fulfillment', 'default', 1, 'published', pg_catalog.now(), '{
+	"initial": "pending",
+	"states": {
+		"pending": {},
+		"ready": {},
+		"shipped": {},
+		"delivered": {"terminal": true},
+		"cancelled": {"terminal": true},
+		"undeliverable": {},
+		"returned": {"terminal": true}
+	},
+	"transitions": [
+		{"event": "ready", "from": "pending", "to": "ready", "type": "fulfillment.ready"},
+		{"event": "ship", "from": "ready", "to": "shipped", "type": "fulfillment.shipped"},
+		{"event": "deliver", "from": "shipped", "to": "delivered", "type": "fulfillment.delivered"},
+		{"event": "cancel", "from": ["pending", "ready"], "to": "cancelled", "type": "fulfillment.cancelled"},
+		{"event": "fail", "from": "shipped", "to": "undeliverable", "type": "fulfillment.undeliverable"},
+		{"event": "restock", "from": "undeliverable", "to": "returned", "type": "fulfillment.returned"}
+	]}');
+
+/* return: what the customer sends back. */
+INSERT INTO order_engine.machine (machine_id, kind, name, version, status, published_at, definition)
+VALUES (5, 'return', 'default', 1, 'published', pg_catalog.now(), '{
+	"initial": "requested",
+	"states": {
+		"requested": {},
+		"approved": {},
+		"received": {},
+		"closed": {"terminal": true},
+		"declined": {"terminal": true},
+		"cancelled": {"terminal": true}
+	},
+	"transitions": [
+		{"event": "approve", "from": "requested", "to": "approved", "type": "return.approved"},
+		{"event": "receive", "from": "approved", "to": "received", "type": "return.received"},
+		{"event": "close", "from": "received", "to": "closed", "type": "return.closed"},
+		{"event": "decline", "from": "requested", "to": "declined", "type": "return.declined"},
+		{"event": "cancel", "from": ["requested", "approved"], "to": "cancelled", "type": "return.cancelled"}
+	]}');
+
+/* reservation: the code in stock_release.c is this machine; it cannot be replaced. */
+INSERT INTO order_engine.machine (machine_id, kind, name, version, status, published_at, definition)
+VALUES (6, 'reservation', 'default', 1, 'published', pg_catalog.now(), '{
+	"initial": "held",
+	"states": {
+		"held": {"on_limit": "expire"},
+		"committed": {"terminal": true},
+		"released": {"terminal": true},
+		"expired": {"terminal": true}
+	},
+	"transitions": [
+		{"event": "commit", "from": "held", "to": "committed"},
+		{"event": "release", "from": "held", "to": "released"},
+		{"event": "expire", "from": "held", "to": "expired"}
 	]}');

@@ -29,6 +29,24 @@ CREATE TRIGGER "00_order_engine_record" AFTER UPDATE ON order_engine.orders
 FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state OR OLD.version IS DISTINCT FROM NEW.version)
 EXECUTE FUNCTION order_engine.state_machine();
 
+CREATE TRIGGER zz_order_engine_check BEFORE UPDATE ON order_engine.payment
+FOR EACH ROW EXECUTE FUNCTION order_engine.state_machine();
+CREATE TRIGGER "00_order_engine_record" AFTER UPDATE ON order_engine.payment
+FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state)
+EXECUTE FUNCTION order_engine.state_machine();
+
+CREATE TRIGGER zz_order_engine_check BEFORE UPDATE ON order_engine.fulfillment
+FOR EACH ROW EXECUTE FUNCTION order_engine.state_machine();
+CREATE TRIGGER "00_order_engine_record" AFTER UPDATE ON order_engine.fulfillment
+FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state)
+EXECUTE FUNCTION order_engine.state_machine();
+
+CREATE TRIGGER zz_order_engine_check BEFORE UPDATE ON order_engine.order_return
+FOR EACH ROW EXECUTE FUNCTION order_engine.state_machine();
+CREATE TRIGGER "00_order_engine_record" AFTER UPDATE ON order_engine.order_return
+FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state)
+EXECUTE FUNCTION order_engine.state_machine();
+
 CREATE FUNCTION order_engine.attach_machine(
 	relation regclass,
 	kind text,
@@ -61,7 +79,7 @@ RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_transition';
 COMMENT ON FUNCTION order_engine.transition(text, bigint, text, text, bigint, jsonb, text) IS
-'Applies an event to an order (entity "order") and returns the state that follows. When the order is already in the state that the event leads to, returns it and changes nothing. reason and metadata go into history, reason also into the event. Errors: OE001 with the events that are possible, OE002 or its own code for a guard, OE003 when the order does not have the expected version, OE005 when there is no such order, OE101 and OE102 for the idempotency key, 22023 for an unknown entity.';
+'Applies an event to an order or a part of it (entity order, payment, fulfillment or return) and returns the state that follows. When the row is already in the state that the event leads to, returns it and changes nothing. expected_version is that of the order, also for its parts. reason and metadata go into history, reason also into the event. Errors: OE001 with the events that are possible, OE002 or its own code for a guard, OE003 when the order does not have the expected version, OE005 when there is no such order, OE101 and OE102 for the idempotency key, 22023 for an unknown entity.';
 
 CREATE FUNCTION order_engine.allowed_events(entity text, id bigint)
 RETURNS TABLE (event text, to_state text, allowed boolean, reason text)

@@ -1,6 +1,7 @@
 /*
  * allowed_events.c
- *	  allowed_events(): what is possible with an order now, and why the rest is not.
+ *	  allowed_events(): what is possible with an order, or a part of it, now, and
+ *	  why the rest is not.
  *
  * Takes no lock and writes nothing, so the answer may be outdated when it
  * arrives; transition() asks the same guards again.
@@ -11,6 +12,7 @@
 #include "funcapi.h"
 #include "guard.h"
 #include "machine.h"
+#include "part.h"
 #include "transition.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -25,25 +27,28 @@ oe_allowed_events(PG_FUNCTION_ARGS)
 {
 	char	   *entity = oe_arg_name(fcinfo, 0, "entity");
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	const OePartKind *kind = oe_entity_kind(entity);
 	const OeTransition *transition;
 	OeOrder		order;
+	OePart		part;
 	int			count;
 
 	oe_arg_require(fcinfo, 1, "id");
-	if (strcmp(entity, "order") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown entity \"%s\"", entity),
-				 errhint("The entity is \"order\".")));
-
 	InitMaterializedSRF(fcinfo, 0);
-	oe_order_read(PG_GETARG_INT64(1), &order);
-	transition = oe_machine_transitions(oe_machine_by_id(order.machine_id), order.state, &count);
+	if (kind == NULL)
+		oe_order_read(PG_GETARG_INT64(1), &order);
+	else
+	{
+		oe_part_read(kind, PG_GETARG_INT64(1), &part);
+		oe_order_read(part.order_id, &order);
+	}
+	transition = oe_machine_transitions(oe_machine_by_id(kind == NULL ? order.machine_id : part.machine_id),
+										kind == NULL ? order.state : part.state, &count);
 	for (; count > 0; count--, transition++)
 	{
 		OeRejection rejection;
-		bool		allowed = oe_guards_pass(transition->guards, &order, GetCurrentTimestamp(),
-											 &rejection);
+		bool		allowed = oe_guards_pass(transition, &order, kind == NULL ? NULL : &part,
+											 GetCurrentTimestamp(), &rejection);
 		Datum		values[4] = {
 			CStringGetTextDatum(transition->event),
 			CStringGetTextDatum(transition->to),

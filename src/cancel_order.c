@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "amend.h"
 #include "args.h"
 #include "catalog/pg_type.h"
 #include "errors.h"
@@ -175,41 +176,15 @@ update_line(int64 order_id, const Line *line)
 	oe_spi_finish();
 }
 
-/* The trigger raises version and last_txid for the verb. */
-static void
-update_totals(const OeOrder *order, Numeric lines_total, Numeric total)
-{
-	static OeQuery query = {
-		"UPDATE order_engine.orders SET lines_total = $2, total = $3 WHERE order_id = $1",
-		3, {INT8OID, NUMERICOID, NUMERICOID}
-	};
-	Datum		values[3] = {
-		Int64GetDatum(order->order_id), NumericGetDatum(lines_total), NumericGetDatum(total)
-	};
-	OeVerbCall	call = {.order_id = order->order_id, .version = order->version + 1, .amends = true};
-
-	oe_verb_begin(&call);
-	PG_TRY();
-	{
-		oe_spi_connect();
-		if (oe_query_run(&query, values, NULL, false, SPI_OK_UPDATE) != 1)
-			ereport(ERROR,
-					(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-					 errmsg("another trigger suppressed the change of order " INT64_FORMAT,
-							order->order_id)));
-		oe_spi_finish();
-	}
-	PG_FINALLY();
-	{
-		oe_verb_end(&call);
-	}
-	PG_END_TRY();
-}
-
 /* Cancels the chosen units.  "order" is locked, and is changed to what it is afterwards. */
 static void
 cancel_units(OeOrder *order, Line *lines, int nlines, const char *reason)
 {
+	static OeQuery update = {
+		"UPDATE order_engine.orders SET lines_total = $2, total = $3 WHERE order_id = $1 RETURNING *",
+		3, {INT8OID, NUMERICOID, NUMERICOID}
+	};
+	Datum		values[3];
 	int			minor_units = oe_currency_minor_units(order->currency);
 	TimestampTz at = GetCurrentTimestamp();
 	Numeric		lines_total = int64_to_numeric(0);
@@ -251,20 +226,18 @@ cancel_units(OeOrder *order, Line *lines, int nlines, const char *reason)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the discount of the order would exceed what remains of it"),
 				 errhint("Cancel the whole order, or other units.")));
-	update_totals(order, lines_total, total);
 
-	record.last_txid = order->last_txid;
-	record.machine_id = order->machine_id;
+	values[0] = Int64GetDatum(order->order_id);
+	values[1] = NumericGetDatum(lines_total);
+	values[2] = NumericGetDatum(total);
 	record.event = "cancel_lines";
-	record.from = record.to = order->state;
 	record.type = "order.lines_cancelled";
 	record.reason = reason;
 	record.at = at;
-	order->version++;
-	order->total = total;
-	oe_record_order_event(order, &record,
-						  JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
+	oe_order_amend_event(order, &update, values, NULL, &record,
+						 JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
 	oe_stock_release_part(order->order_id, needs, nneeds, reason, at);
+	oe_order_follow(order);
 }
 
 Datum
@@ -313,7 +286,7 @@ oe_cancel_order(PG_FUNCTION_ARGS)
 		result = pstrdup(order.state);
 	}
 	else
-		result = oe_order_apply(&order, "cancel", reason, NULL);
+		result = oe_order_apply(&order, "cancel", reason, NULL, false);
 	oe_idempotency_finish(&call, result);
 	PG_RETURN_TEXT_P(cstring_to_text(result));
 }

@@ -1,6 +1,6 @@
 /*
  * effect.c
- *	  Built-in effects: what a transition of an order does besides changing its state.
+ *	  Built-in effects of orders: what a transition does besides changing the state.
  *
  * As guards, effects hang on transitions by name and know nothing of states.
  * All of them happen in the transaction of the transition, or none does.
@@ -9,17 +9,14 @@
 
 #include "catalog/pg_type.h"
 #include "effect.h"
+#include "machine_graph.h"
 #include "order_row.h"
+#include "part.h"
 #include "query.h"
 #include "stock.h"
 #include "utils/builtins.h"
 
-static const struct
-{
-	const char *name;
-	uint32		bit;
-}			effects_table[] =
-{
+static const OeNamed order_effects[] = {
 	{"keep_reservation", OE_EFFECT_KEEP_RESERVATION},
 	{"release_stock", OE_EFFECT_RELEASE_STOCK},
 	{"expire_stock", OE_EFFECT_EXPIRE_STOCK},
@@ -30,12 +27,7 @@ static const struct
 	{"mark_refunded", OE_EFFECT_MARK_REFUNDED},
 };
 
-static const struct
-{
-	const char *name;
-	int			attnum;
-}			milestones_table[] =
-{
+static const OeNamed order_milestones[] = {
 	{"placed_at", Anum_orders_placed_at},
 	{"confirmed_at", Anum_orders_confirmed_at},
 	{"first_shipped_at", Anum_orders_first_shipped_at},
@@ -44,26 +36,38 @@ static const struct
 	{"cancelled_at", Anum_orders_cancelled_at},
 };
 
-uint32
-oe_effect_by_name(const char *name)
+static uint32
+find(const OeNamed *entries, int count, const char *name)
 {
-	for (int i = 0; i < lengthof(effects_table); i++)
+	for (int i = 0; i < count; i++)
 	{
-		if (strcmp(effects_table[i].name, name) == 0)
-			return effects_table[i].bit;
+		if (strcmp(entries[i].name, name) == 0)
+			return entries[i].number;
 	}
 	return 0;
 }
 
-int
-oe_milestone_column(const char *name)
+uint32
+oe_effect_by_name(const char *kind, const char *name)
 {
-	for (int i = 0; i < lengthof(milestones_table); i++)
-	{
-		if (strcmp(milestones_table[i].name, name) == 0)
-			return milestones_table[i].attnum;
-	}
-	return 0;
+	const OePartKind *part_kind;
+
+	if (strcmp(kind, OE_KIND_ORDER) == 0)
+		return find(order_effects, lengthof(order_effects), name);
+	part_kind = oe_part_kind(kind);
+	return part_kind == NULL ? 0 : find(part_kind->effects.entries, part_kind->effects.count, name);
+}
+
+int
+oe_milestone_column(const char *kind, const char *name)
+{
+	const OePartKind *part_kind;
+
+	if (strcmp(kind, OE_KIND_ORDER) == 0)
+		return find(order_milestones, lengthof(order_milestones), name);
+	part_kind = oe_part_kind(kind);
+	return part_kind == NULL ? 0 :
+		find(part_kind->milestones.entries, part_kind->milestones.count, name);
 }
 
 static void
@@ -79,12 +83,6 @@ oe_effects_on_row(uint32 effects, OeColumnChange *changes)
 {
 	int			n = 0;
 
-	if (effects & OE_EFFECT_KEEP_RESERVATION)
-	{
-		changes[n].attnum = Anum_orders_expires_at;
-		changes[n].isnull = true;
-		changes[n++].value = (Datum) 0;
-	}
 	if (effects & OE_EFFECT_DELIVER_ALL)
 		set_text(&changes[n++], Anum_orders_fulfillment_status, "delivered");
 	else if (effects & OE_EFFECT_SHIP_ALL)

@@ -1,13 +1,13 @@
 /*
  * effect.h
- *	  Built-in effects: what a transition of an order does besides changing its state.
+ *	  Built-in effects of orders: what a transition does besides changing the state.
  */
 #ifndef OE_EFFECT_H
 #define OE_EFFECT_H
 
 #include "datatype/timestamp.h"
 
-#define OE_EFFECT_KEEP_RESERVATION	(1u << 0)	/* reservation and order lose their time limit */
+#define OE_EFFECT_KEEP_RESERVATION	(1u << 0)	/* the reservation loses its time limit */
 #define OE_EFFECT_RELEASE_STOCK		(1u << 1)	/* held stock is free again */
 #define OE_EFFECT_EXPIRE_STOCK		(1u << 2)	/* the same, because time ran out */
 #define OE_EFFECT_CANCEL_LINES		(1u << 3)	/* what was not shipped is cancelled */
@@ -24,13 +24,26 @@ typedef struct OeColumnChange
 	Datum		value;
 } OeColumnChange;
 
-#define OE_EFFECT_MAX_CHANGES	3
+#define OE_EFFECT_MAX_CHANGES	2
 
-/* The bit of an effect, 0 for a name that is none. */
-extern uint32 oe_effect_by_name(const char *name);
+/* A name with a number: an effect and its bit, or a milestone and its column. */
+typedef struct OeNamed
+{
+	const char *name;
+	uint32		number;
+} OeNamed;
 
-/* Anum_orders_* of a milestone, 0 for a name that is none. */
-extern int	oe_milestone_column(const char *name);
+typedef struct OeNamedList
+{
+	const OeNamed *entries;
+	int			count;
+} OeNamedList;
+
+/* The bit of a built-in effect of a kind, 0 for a name that is none. */
+extern uint32 oe_effect_by_name(const char *kind, const char *name);
+
+/* The column of a milestone in the kind's table, 0 for a name that is none. */
+extern int	oe_milestone_column(const char *kind, const char *name);
 
 /*
  * What effects change in the order row itself: fills at most

@@ -74,3 +74,17 @@ oe_json_end(OeJson *json)
 	appendStringInfoChar(&json->buf, json->closer);
 	return json->buf.data;
 }
+
+void
+oe_not_found(const char *entity, int64 id)
+{
+	OeJson		detail;
+
+	oe_json_begin(&detail);
+	oe_json_text(&detail, "entity", entity);
+	oe_json_int64(&detail, "id", id);
+	ereport(ERROR,
+			(errcode(ERRCODE_OE_NOT_FOUND),
+			 errmsg("there is no %s " INT64_FORMAT, entity, id),
+			 errdetail_internal("%s", oe_json_end(&detail))));
+}

@@ -5,6 +5,7 @@
 #ifndef OE_ERRORS_H
 #define OE_ERRORS_H
 
+#include "compat.h"
 #include "lib/stringinfo.h"
 #include "utils/errcodes.h"
 
@@ -24,6 +25,9 @@
 #define ERRCODE_OE_CURRENCY_MISMATCH		MAKE_SQLSTATE('O', 'E', '3', '0', '3')
 #define ERRCODE_OE_TOTAL_MISMATCH			MAKE_SQLSTATE('O', 'E', '3', '0', '4')
 #define ERRCODE_OE_ORDER_ON_HOLD			MAKE_SQLSTATE('O', 'E', '4', '0', '1')
+
+/* OE005: there is no row of that kind with that id. */
+pg_noreturn extern void oe_not_found(const char *entity, int64 id);
 
 /*
  * Builds one JSON object or array as text.  Everything is palloc'd in the

@@ -1,19 +1,40 @@
 /*
  * guard.h
- *	  Built-in guards: conditions of an order that a transition needs.
+ *	  Guards: conditions that a transition needs.
+ *
+ * A guard hangs on a transition of a machine, by name, and knows nothing of
+ * states.  Each kind has built-in ones of its own.
  */
 #ifndef OE_GUARD_H
 #define OE_GUARD_H
 
 #include "compat.h"
+#include "machine.h"
 #include "order_row.h"
 
-#define OE_GUARD_NO_HOLD			(1u << 0)	/* no hold is open */
-#define OE_GUARD_PAYMENT_COVERED	(1u << 1)	/* paid or authorized in full, or terms are not prepaid */
-#define OE_GUARD_RESERVATION_HELD	(1u << 2)	/* all stock of the order is still held */
-#define OE_GUARD_NOTHING_SHIPPED	(1u << 3)	/* no line was shipped */
-#define OE_GUARD_PAST_LIMIT			(1u << 4)	/* expires_at has passed */
-#define OE_GUARD_LINES_SETTLED		(1u << 5)	/* each line delivered or cancelled, balance 0 */
+struct OePart;
+
+/* A built-in guard of a kind.  Its bit is its place in the kind's list. */
+typedef struct OeGuard
+{
+	const char *name;
+	int			sqlstate;		/* of the error when it rejects */
+
+	/*
+	 * NULL, or the reason.  Reads only.  part is NULL for an order.  Uses SPI by
+	 * itself, as the current user.
+	 */
+	const char *(*check) (const OeOrder *order, const struct OePart *part, TimestampTz now);
+} OeGuard;
+
+typedef struct OeGuardList
+{
+	const OeGuard *guards;		/* cheap ones first: a rejection names the first that fails */
+	int			count;
+} OeGuardList;
+
+/* order_guard.c: those of orders */
+extern const OeGuardList oe_order_guards;
 
 typedef struct OeRejection
 {
@@ -22,18 +43,19 @@ typedef struct OeRejection
 	const char *reason;			/* for people */
 } OeRejection;
 
-/* The bit of a guard, 0 for a name that is none. */
-extern uint32 oe_guard_by_name(const char *name);
+/* The bit of a built-in guard of a kind, 0 for a name that is none. */
+extern uint32 oe_guard_by_name(const char *kind, const char *name);
 
 /*
- * Whether an order passes all of the guards; if not, *rejection tells the first
- * one that it does not.  Reads only.  Uses SPI by itself, as the current user.
+ * Whether an order, or a part of it, passes all guards of a transition; if not,
+ * *rejection tells the first one that it does not.  part is NULL for the order
+ * itself.  Uses SPI by itself, as the current user.
  */
-extern bool oe_guards_pass(uint32 guards, const OeOrder *order, TimestampTz now,
-						   OeRejection *rejection);
+extern bool oe_guards_pass(const OeTransition *transition, const OeOrder *order,
+						   const struct OePart *part, TimestampTz now, OeRejection *rejection);
 
 /* The error of a rejection: OE002, or the guard's own code. */
 pg_noreturn extern void oe_guard_reject(const OeRejection *rejection, const OeOrder *order,
-										const char *event);
+										const struct OePart *part, const char *event);
 
 #endif							/* OE_GUARD_H */

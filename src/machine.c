@@ -26,6 +26,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 
 /* columns of order_engine.machine, as sql/10_machine.sql defines them */
 enum
@@ -309,6 +310,35 @@ oe_machine_transitions(const OeMachine *machine, const char *state, int *count)
 
 	*count = s < 0 ? 0 : machine->states[s].count;
 	return s < 0 ? NULL : &machine->transitions[machine->states[s].first];
+}
+
+OeStateLimit
+oe_machine_limit(const OeMachine *machine, const char *state)
+{
+	int			s = oe_machine_state_no(machine, state);
+	OeStateLimit none = {NULL, NULL};
+
+	return s < 0 ? none : machine->states[s].limit;
+}
+
+TimestampTz
+oe_machine_limit_at(const OeMachine *machine, const char *state, TimestampTz at)
+{
+	OeStateLimit limit = oe_machine_limit(machine, state);
+
+	if (limit.length == NULL)
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(at),
+												   IntervalPGetDatum(limit.length)));
+}
+
+bool
+oe_machine_has_automatic(const OeMachine *machine, const char *state)
+{
+	int			s = oe_machine_state_no(machine, state);
+
+	return s >= 0 && machine->states[s].has_automatic;
 }
 
 const OeTransition *

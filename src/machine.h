@@ -5,6 +5,8 @@
 #ifndef OE_MACHINE_H
 #define OE_MACHINE_H
 
+#include "datatype/timestamp.h"
+
 /* One arrow of the graph. */
 typedef struct OeTransition
 {
@@ -12,14 +14,22 @@ typedef struct OeTransition
 	const char *from;
 	const char *to;
 	const char *type;			/* of the event in the outbox */
-	uint32		guards;			/* OE_GUARD_* */
-	uint32		effects;		/* OE_EFFECT_* */
-	int			milestone;		/* Anum_orders_* of a time stamp, 0 for none */
+	uint32		guards;			/* bits of the kind's built-in guards */
+	uint32		effects;		/* bits of the kind's built-in effects */
+	int			milestone;		/* number of a column with a time stamp, 0 for none */
+	bool		automatic;		/* fired by the engine as soon as its guards agree */
 	int			from_no;		/* numbers of the states */
 	int			to_no;
 } OeTransition;
 
 typedef struct OeMachine OeMachine;
+
+/* How long a row may stay in a state, and what happens then. */
+typedef struct OeStateLimit
+{
+	const char *event;			/* NULL: the state has no limit */
+	const Interval *length;		/* NULL: whoever enters the state says it */
+} OeStateLimit;
 
 /* the event by which an order leaves the initial state */
 #define OE_EVENT_PLACE	"place"
@@ -51,6 +61,18 @@ extern bool oe_machine_event_enters(const OeMachine *machine,
 /* All transitions of a state, *count of them; NULL and 0 for an unknown state. */
 extern const OeTransition *oe_machine_transitions(const OeMachine *machine,
 												  const char *state, int *count);
+
+/* The time limit of a state; event is NULL for a state without one, or an unknown one. */
+extern OeStateLimit oe_machine_limit(const OeMachine *machine, const char *state);
+
+/*
+ * When the limit of a state that is entered at "at" passes, DT_NOEND when it has
+ * none or has no length.
+ */
+extern TimestampTz oe_machine_limit_at(const OeMachine *machine, const char *state, TimestampTz at);
+
+/* Whether some transition of a state is automatic. */
+extern bool oe_machine_has_automatic(const OeMachine *machine, const char *state);
 
 /*
  * A JSON array of the events that a state has, for DETAIL.  In the current

@@ -88,6 +88,56 @@ check_ways_out(const OeMachine *machine, const OeState *state, OeFaults *faults)
 	}
 }
 
+/* The event of a time limit must be one that the state has. */
+static void
+check_limit(const OeMachine *machine, const OeState *state, OeFaults *faults)
+{
+	if (state->limit.event == NULL)
+		return;
+	for (int i = 0; i < state->count; i++)
+	{
+		if (strcmp(machine->transitions[state->first + i].event, state->limit.event) == 0)
+			return;
+	}
+	oe_faults_add(faults, "state \"%s\" has no event \"%s\", which its time limit fires",
+				  state->name, state->limit.event);
+}
+
+/*
+ * Automatic transitions must not form a circle: it could turn for ever.  Follows
+ * them for as many steps as there are states; who is still going then goes round.
+ */
+static void
+check_automatic(const OeMachine *machine, OeFaults *faults)
+{
+	int		   *depth = palloc0(sizeof(int) * (machine->nstates + 1));
+
+	for (int round = 0; round <= machine->nstates; round++)
+	{
+		bool		changed = false;
+
+		for (int i = 0; i < machine->ntransitions; i++)
+		{
+			const OeTransition *t = &machine->transitions[i];
+
+			if (!t->automatic || depth[t->to_no] > depth[t->from_no])
+				continue;
+			if (depth[t->from_no] >= machine->nstates)
+			{
+				oe_faults_add(faults, "automatic transitions form a circle through state \"%s\"",
+							  t->from);
+				pfree(depth);
+				return;
+			}
+			depth[t->to_no] = depth[t->from_no] + 1;
+			changed = true;
+		}
+		if (!changed)
+			break;
+	}
+	pfree(depth);
+}
+
 /* The transition that place_order() makes. */
 static void
 check_placing(const OeMachine *machine, OeFaults *faults)
@@ -103,6 +153,8 @@ check_placing(const OeMachine *machine, OeFaults *faults)
 		if (machine->states[t->to_no].terminal)
 			oe_faults_add(faults, "event \"%s\" leads to the terminal state \"%s\"",
 						  t->event, t->to);
+		if (t->automatic)
+			oe_faults_add(faults, "event \"%s\" must not be automatic", t->event);
 		if (t->guards != 0 || t->effects != 0)
 			oe_faults_add(faults, "event \"%s\" must not have guards or effects in the initial state \"%s\"",
 						  t->event, initial->name);
@@ -120,7 +172,11 @@ oe_machine_check(const char *kind, const OeMachine *machine, OeFaults *faults)
 	bool		changed;
 
 	for (int s = 0; s < machine->nstates; s++)
+	{
 		check_ways_out(machine, &machine->states[s], faults);
+		check_limit(machine, &machine->states[s], faults);
+	}
+	check_automatic(machine, faults);
 	if (strcmp(kind, OE_KIND_ORDER) == 0 && machine->initial >= 0)
 		check_placing(machine, faults);
 

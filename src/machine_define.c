@@ -11,6 +11,7 @@
 #include "args.h"
 #include "catalog/pg_type.h"
 #include "machine_graph.h"
+#include "part.h"
 #include "query.h"
 #include "relations.h"
 #include "storage/lmgr.h"
@@ -59,7 +60,7 @@ oe_define_machine(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be a JSON object", "definition")));
-	if (strcmp(kind, OE_KIND_ORDER) != 0)
+	if (strcmp(kind, OE_KIND_ORDER) != 0 && oe_part_kind(kind) == NULL)
 		oe_table_kind_check(kind);
 
 	lock_machines();

@@ -15,10 +15,18 @@
 /* the kind of the machines that orders run on */
 #define OE_KIND_ORDER			"order"
 
+/*
+ * longest time limit of a state, in days: an interval may be longer than time
+ * stamps are
+ */
+#define OE_MAX_LIMIT_DAYS		3650
+
 typedef struct OeState
 {
 	const char *name;
 	bool		terminal;
+	bool		has_automatic;	/* one of its transitions is automatic */
+	OeStateLimit limit;
 	int			first;			/* its transitions in OeMachine.transitions */
 	int			count;
 } OeState;

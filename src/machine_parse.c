@@ -3,9 +3,11 @@
  *	  Read the definition of a state machine.
  *
  *		{"initial": "new",
- *		 "states": {"new": {}, "done": {"terminal": true}},
+ *		 "states": {"new": {"limit": "2 days", "on_limit": "finish"},
+ *					"done": {"terminal": true}},
  *		 "transitions": [{"event": "finish", "from": "new", "to": "done",
- *						  "type": "...", "guards": [], "effects": [], "milestone": "..."}]}
+ *						  "type": "...", "guards": [], "effects": [], "milestone": "...",
+ *						  "automatic": false}]}
  *
  * "from" may be an array of states.  Reading goes on after a fault, so that
  * the author of a definition sees all of them at once.  A key that is not known
@@ -19,6 +21,8 @@
 #include "machine_graph.h"
 #include "mb/pg_wchar.h"
 #include "policy_match.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
 
 /* bytes of a name of the definition that a fault repeats */
 #define MAX_QUOTED	100
@@ -113,10 +117,75 @@ name_member(Parser *parser, JsonbContainer *object, const char *key, const char 
 	return pnstrdup(value->val.string.val, value->val.string.len);
 }
 
+static bool
+bool_member(Parser *parser, JsonbContainer *object, const char *key, const char *where)
+{
+	JsonbValue *value = member(object, key);
+
+	if (value == NULL)
+		return false;
+	if (value->type != jbvBool)
+	{
+		oe_faults_add(parser->faults, "%s: \"%s\" is not true or false", where, key);
+		return false;
+	}
+	return value->val.boolean;
+}
+
+/*
+ * An interval, without raising an error: what cannot be read is a fault.  The
+ * server's own reader reports by error only, so its two steps are taken here.
+ */
+static const Interval *
+parse_interval(Parser *parser, const char *text, const char *where)
+{
+	char		buffer[OE_MAX_NAME_BYTES + 1];
+	char	   *fields[MAXDATEFIELDS];
+	int			types[MAXDATEFIELDS];
+	int			nfields;
+	int			dtype;
+	struct pg_itm_in itm = {0};
+	Interval   *interval = palloc(sizeof(Interval));
+	double		days;
+
+	if (ParseDateTime(text, buffer, sizeof(buffer), fields, types, MAXDATEFIELDS, &nfields) != 0 ||
+		DecodeInterval(fields, types, nfields, INTERVAL_FULL_RANGE, &dtype, &itm) != 0 ||
+		dtype != DTK_DELTA || itmin2interval(&itm, interval) != 0)
+	{
+		oe_faults_add(parser->faults, "%s: \"limit\" is not an interval such as \"2 hours\"", where);
+		return NULL;
+	}
+	days = interval->month * 30.0 + interval->day + interval->time / (double) USECS_PER_DAY;
+	if (days <= 0 || interval->month < 0 || interval->day < 0 || interval->time < 0 ||
+		days > OE_MAX_LIMIT_DAYS)
+	{
+		oe_faults_add(parser->faults, "%s: \"limit\" must be longer than 0 and at most %d days",
+					  where, OE_MAX_LIMIT_DAYS);
+		return NULL;
+	}
+	return interval;
+}
+
+static void
+parse_limit(Parser *parser, JsonbContainer *object, OeState *state, const char *where)
+{
+	if (member(object, "on_limit") != NULL)
+		state->limit.event = name_member(parser, object, "on_limit", where);
+	if (member(object, "limit") != NULL)
+	{
+		const char *text = name_member(parser, object, "limit", where);
+
+		if (text != NULL)
+			state->limit.length = parse_interval(parser, text, where);
+		if (member(object, "on_limit") == NULL)
+			oe_faults_add(parser->faults, "%s: \"limit\" needs \"on_limit\", the event to fire", where);
+	}
+}
+
 static void
 parse_states(Parser *parser, JsonbContainer *object)
 {
-	static const char *const known[] = {"terminal", NULL};
+	static const char *const known[] = {"terminal", "limit", "on_limit", NULL};
 	OeMachine  *machine = parser->machine;
 	JsonbIterator *it = JsonbIteratorInit(object);
 	JsonbIteratorToken token;
@@ -138,19 +207,14 @@ parse_states(Parser *parser, JsonbContainer *object)
 		else if (token == WJB_VALUE && state != NULL)
 		{
 			const char *where = psprintf("state %s", quoted(state->name, strlen(state->name)));
-			JsonbValue *terminal;
-
 			if (!is_object(&value))
 			{
 				oe_faults_add(parser->faults, "%s is not an object", where);
 				continue;
 			}
 			check_keys(parser, value.val.binary.data, where, known);
-			terminal = member(value.val.binary.data, "terminal");
-			if (terminal != NULL && terminal->type != jbvBool)
-				oe_faults_add(parser->faults, "%s: \"terminal\" is not true or false", where);
-			else if (terminal != NULL)
-				state->terminal = terminal->val.boolean;
+			state->terminal = bool_member(parser, value.val.binary.data, "terminal", where);
+			parse_limit(parser, value.val.binary.data, state, where);
 		}
 	}
 }
@@ -158,7 +222,7 @@ parse_states(Parser *parser, JsonbContainer *object)
 /* The bits of an array of names of built-in guards or effects. */
 static uint32
 parse_built_ins(Parser *parser, JsonbContainer *object, const char *key, const char *where,
-				const char *what, uint32 (*find) (const char *name))
+				const char *what, uint32 (*find) (const char *kind, const char *name))
 {
 	JsonbValue *array = member(object, key);
 	JsonbIterator *it;
@@ -177,7 +241,7 @@ parse_built_ins(Parser *parser, JsonbContainer *object, const char *key, const c
 	it = JsonbIteratorInit(array->val.binary.data);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		uint32		bit = 0;
+		uint32		bit;
 
 		if (token != WJB_ELEM)
 			continue;
@@ -186,9 +250,7 @@ parse_built_ins(Parser *parser, JsonbContainer *object, const char *key, const c
 			oe_faults_add(parser->faults, "%s: \"%s\" has an element that is not a string", where, key);
 			continue;
 		}
-		/* the built-in ones read the columns of an order */
-		if (strcmp(parser->kind, OE_KIND_ORDER) == 0)
-			bit = find(pnstrdup(value.val.string.val, value.val.string.len));
+		bit = find(parser->kind, pnstrdup(value.val.string.val, value.val.string.len));
 		if (bit == 0)
 			oe_faults_add(parser->faults, "%s: kind %s has no %s %s", where,
 						  quoted(parser->kind, strlen(parser->kind)), what, quoted_value(&value));
@@ -201,13 +263,12 @@ static int
 parse_milestone(Parser *parser, JsonbContainer *object, const char *where)
 {
 	const char *name;
-	int			column = 0;
+	int			column;
 
 	if (member(object, "milestone") == NULL ||
 		(name = name_member(parser, object, "milestone", where)) == NULL)
 		return 0;
-	if (strcmp(parser->kind, OE_KIND_ORDER) == 0)
-		column = oe_milestone_column(name);
+	column = oe_milestone_column(parser->kind, name);
 	if (column == 0)
 		oe_faults_add(parser->faults, "%s: kind %s has no milestone %s", where,
 					  quoted(parser->kind, strlen(parser->kind)), quoted(name, strlen(name)));
@@ -272,7 +333,7 @@ static void
 parse_transition(Parser *parser, const JsonbValue *value, int number)
 {
 	static const char *const known[] =
-	{"event", "from", "to", "type", "guards", "effects", "milestone", NULL};
+	{"event", "from", "to", "type", "guards", "effects", "milestone", "automatic", NULL};
 	const char *where = psprintf("transition %d", number);
 	JsonbContainer *object;
 	JsonbValue *from;
@@ -296,6 +357,7 @@ parse_transition(Parser *parser, const JsonbValue *value, int number)
 	model.guards = parse_built_ins(parser, object, "guards", where, "guard", oe_guard_by_name);
 	model.effects = parse_built_ins(parser, object, "effects", where, "effect", oe_effect_by_name);
 	model.milestone = parse_milestone(parser, object, where);
+	model.automatic = bool_member(parser, object, "automatic", where);
 
 	to = name_member(parser, object, "to", where);
 	model.to_no = to == NULL ? -1 : parse_state_ref(parser, to, "to", where);
@@ -367,8 +429,10 @@ group_transitions(OeMachine *machine)
 		machine->states[s].first = n;
 		for (int i = 0; i < total; i++)
 		{
-			if (machine->transitions[i].from_no == s)
-				grouped[n++] = machine->transitions[i];
+			if (machine->transitions[i].from_no != s)
+				continue;
+			machine->states[s].has_automatic |= machine->transitions[i].automatic;
+			grouped[n++] = machine->transitions[i];
 		}
 		machine->states[s].count = n - machine->states[s].first;
 	}

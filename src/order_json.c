@@ -40,17 +40,7 @@ oe_order_json(PG_FUNCTION_ARGS)
 
 	oe_spi_connect();
 	if (oe_query_run(&query, &arg, NULL, true, SPI_OK_SELECT) != 1)
-	{
-		OeJson		json;
-
-		oe_json_begin(&json);
-		oe_json_text(&json, "entity", "order");
-		oe_json_int64(&json, "id", order_id);
-		ereport(ERROR,
-				(errcode(ERRCODE_OE_NOT_FOUND),
-				 errmsg("there is no order " INT64_FORMAT, order_id),
-				 errdetail_internal("%s", oe_json_end(&json))));
-	}
+		oe_not_found("order", order_id);
 	result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	result = SPI_datumTransfer(result, false, -1);
 	oe_spi_finish();

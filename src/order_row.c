@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "executor/spi.h"
 #include "order_row.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -38,4 +40,20 @@ oe_order_from_row(OeOrder *order, const Datum *values, const bool *nulls)
 
 #undef TEXT
 #undef VALUE
+}
+
+void
+oe_order_from_result(OeOrder *order, MemoryContext context)
+{
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	HeapTuple	tuple = heap_copytuple(SPI_tuptable->vals[0]);
+	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
+	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
+
+	if (desc->natts < Natts_orders)
+		elog(ERROR, "order_engine.orders has %d columns, not %d", desc->natts, Natts_orders);
+	heap_deform_tuple(tuple, desc, values, nulls);
+	oe_order_from_row(order, values, nulls);
+	MemoryContextSwitchTo(caller);
 }

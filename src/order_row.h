@@ -85,4 +85,7 @@ typedef struct OeOrder
  */
 extern void oe_order_from_row(OeOrder *order, const Datum *values, const bool *nulls);
 
+/* The same from the one row that a query has just returned, into a memory context. */
+extern void oe_order_from_result(OeOrder *order, MemoryContext context);
+
 #endif							/* OE_ORDER_ROW_H */

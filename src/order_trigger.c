@@ -14,6 +14,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "amend.h"
 #include "effect.h"
 #include "guard.h"
 #include "query.h"
@@ -37,6 +38,13 @@ static const int stamp_columns[] = {
 	Anum_orders_version, Anum_orders_last_txid, Anum_orders_state_since
 };
 
+/* what verbs compute from the parts of the order */
+static const int roll_up_columns[] = {
+	Anum_orders_on_hold, Anum_orders_authorized_total, Anum_orders_captured_total,
+	Anum_orders_refunded_total, Anum_orders_charged_back_total, Anum_orders_credited_total,
+	Anum_orders_payment_status, Anum_orders_fulfillment_status, Anum_orders_return_status
+};
+
 /* the columns have NOT NULL constraints, which BEFORE triggers precede */
 static Datum
 value_of(Relation rel, TupleTableSlot *slot, int attnum)
@@ -45,12 +53,7 @@ value_of(Relation rel, TupleTableSlot *slot, int attnum)
 	Datum		value = slot_getattr(slot, attnum, &isnull);
 
 	if (isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_NOT_NULL_VIOLATION),
-				 errmsg("null value in column \"%s\" of relation \"%s\" violates not-null constraint",
-						NameStr(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attname),
-						RelationGetRelationName(rel)),
-				 errtablecol(rel, attnum)));
+		oe_null_column(rel, attnum);
 	return value;
 }
 
@@ -90,7 +93,7 @@ oe_order_check(TriggerData *trigdata)
 	Relation	rel = trigdata->tg_relation;
 	TupleTableSlot *oldslot = trigdata->tg_trigslot;
 	TupleTableSlot *newslot = trigdata->tg_newslot;
-	OeColumnChange changes[5 + OE_EFFECT_MAX_CHANGES];
+	OeColumnChange changes[6 + OE_EFFECT_MAX_CHANGES];
 	int			columns[lengthof(changes)];
 	Datum		values[lengthof(changes)];
 	bool		nulls[lengthof(changes)];
@@ -98,40 +101,44 @@ oe_order_check(TriggerData *trigdata)
 	TimestampTz at = GetCurrentTimestamp();
 	int64		order_id;
 	int64		version;
+	const OeVerbCall *call;
+	bool		amends;
 	bool		same_state;
-	bool		is_event;
 
 	slot_getallattrs(oldslot);
 	slot_getallattrs(newslot);
-	refuse_changes(rel, oldslot, newslot, identity_columns, lengthof(identity_columns));
-	refuse_changes(rel, oldslot, newslot, stamp_columns, lengthof(stamp_columns));
-	refuse_changes(rel, oldslot, newslot, milestone_columns, lengthof(milestone_columns));
-
 	order_id = DatumGetInt64(value_of(rel, newslot, Anum_orders_order_id));
 	version = DatumGetInt64(value_of(rel, oldslot, Anum_orders_version)) + 1;
+	call = oe_verb_find(order_id, version);
+	amends = call != NULL && call->amends;
 	same_state = oe_same_value(oldslot, newslot, Anum_orders_state);
-	is_event = !same_state;
-	if (same_state)
-	{
-		const OeVerbCall *call = oe_verb_find(order_id, version);
 
-		is_event = call != NULL && call->amends;
-	}
-	else
+	refuse_changes(rel, oldslot, newslot, identity_columns, lengthof(identity_columns));
+	refuse_changes(rel, oldslot, newslot, stamp_columns, lengthof(stamp_columns));
+	if (!amends)
 	{
+		refuse_changes(rel, oldslot, newslot, milestone_columns, lengthof(milestone_columns));
+		refuse_changes(rel, oldslot, newslot, roll_up_columns, lengthof(roll_up_columns));
+	}
+
+	if (!same_state)
+	{
+		const char *to = TextDatumGetCString(value_of(rel, newslot, Anum_orders_state));
+		int32		machine_id = DatumGetInt32(value_of(rel, newslot, Anum_orders_machine_id));
 		const OeTransition *transition =
-			find_transition(order_id,
-							DatumGetInt32(value_of(rel, newslot, Anum_orders_machine_id)),
-							TextDatumGetCString(value_of(rel, oldslot, Anum_orders_state)),
-							TextDatumGetCString(value_of(rel, newslot, Anum_orders_state)));
+			find_transition(order_id, machine_id,
+							TextDatumGetCString(value_of(rel, oldslot, Anum_orders_state)), to);
+		TimestampTz limit = oe_machine_limit_at(oe_machine_by_id(machine_id), to, at);
 
 		n = oe_effects_on_row(transition->effects, changes);
 		changes[n++] = (OeColumnChange) {Anum_orders_state_since, false, TimestampTzGetDatum(at)};
+		changes[n++] = (OeColumnChange) {Anum_orders_expires_at, TIMESTAMP_IS_NOEND(limit),
+			TimestampTzGetDatum(limit)};
 		/* a milestone is the first time, also where a machine has a circle */
 		if (transition->milestone != 0 && slot_attisnull(oldslot, transition->milestone))
 			changes[n++] = (OeColumnChange) {transition->milestone, false, TimestampTzGetDatum(at)};
 	}
-	if (is_event)
+	if (!same_state || amends)
 	{
 		changes[n++] = (OeColumnChange) {Anum_orders_version, false, Int64GetDatum(version)};
 		changes[n++] = (OeColumnChange) {Anum_orders_last_txid, false,
@@ -176,8 +183,9 @@ stamps_are_ours(TupleTableSlot *oldslot, TupleTableSlot *newslot, const OeTransi
 				DatumGetTimestampTz(new[column - 1]) != DatumGetTimestampTz(new[INDEX(state_since)]))
 				return false;
 		}
-		else if (!oe_same_value(oldslot, newslot, column))
-			return false;
+		else if (!oe_same_value(oldslot, newslot, column) &&
+				 !(transition == NULL && oldslot->tts_isnull[column - 1]))
+			return false;		/* only an amendment may reach one by itself */
 	}
 	return true;
 #undef INDEX
@@ -236,7 +244,8 @@ oe_order_record(TriggerData *trigdata)
 	order.expires_at = oldslot->tts_isnull[Anum_orders_expires_at - 1] ?
 		DT_NOEND : DatumGetTimestampTz(oldslot->tts_values[Anum_orders_expires_at - 1]);
 
-	if (transition->guards == 0 && transition->effects == 0)
+	if (transition->guards == 0 && transition->effects == 0 &&
+		!oe_machine_has_automatic(oe_machine_by_id(order.machine_id), order.state))
 	{
 		oe_record_order_event(&order, &record, NULL);
 		return;
@@ -247,11 +256,14 @@ oe_order_record(TriggerData *trigdata)
 	{
 		OeRejection rejection;
 
-		if (!oe_guards_pass(transition->guards, &order, record.at, &rejection))
-			oe_guard_reject(&rejection, &order, transition->event);
+		if (!oe_guards_pass(transition, &order, NULL, record.at, &rejection))
+			oe_guard_reject(&rejection, &order, NULL, transition->event);
 	}
 	oe_effects_on_lines(transition->effects, order.order_id);
 	oe_record_order_event(&order, &record, NULL);
+	order.expires_at = newslot->tts_isnull[Anum_orders_expires_at - 1] ?
+		DT_NOEND : DatumGetTimestampTz(newslot->tts_values[Anum_orders_expires_at - 1]);
 	oe_effects_on_stock(transition->effects, order.order_id, record.reason, record.at);
+	oe_order_follow(&order);
 	oe_owner_end(&saved);
 }

@@ -10,6 +10,7 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "amend.h"
 #include "append.h"
 #include "args.h"
 #include "catalog.h"
@@ -60,6 +61,7 @@ typedef struct Placing
 {
 	OeOrder		order;
 	TimestampTz at;
+	TimestampTz hold_until;		/* of the stock */
 	char	   *region;
 	char	   *seller;			/* of the lines that name none */
 	char	   *location;		/* the same */
@@ -120,11 +122,15 @@ make_request(FunctionCallInfo fcinfo, Jsonb *items, Jsonb *metadata)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
-/* The transition that a new order makes. */
+/*
+ * The transition that a new order makes, and how long it may stay where that
+ * leads: as long as its stock is held, if the state has a limit at all.
+ */
 static void
-enter_machine(Placing *p)
+enter_machine(Placing *p, const Interval *hold)
 {
 	const OeMachine *machine = oe_machine_current("order", oe_order_machine);
+	OeStateLimit limit;
 
 	p->transition = oe_machine_find_event(machine, oe_machine_initial(machine), OE_EVENT_PLACE);
 	if (p->transition == NULL)
@@ -137,6 +143,10 @@ enter_machine(Placing *p)
 	}
 	p->order.machine_id = oe_machine_id(machine);
 	p->order.state = p->transition->to;
+
+	limit = oe_machine_limit(machine, p->order.state);
+	p->hold_until = oe_hold_until(hold != NULL ? hold : limit.length, "hold_for", p->at);
+	p->order.expires_at = limit.event == NULL ? DT_NOEND : p->hold_until;
 }
 
 /* The price of a line: the caller's, else the product's. */
@@ -261,7 +271,6 @@ static void
 insert_order(const Placing *p)
 {
 	const OeOrder *order = &p->order;
-	const char *tenant = oe_context_tenant();
 	Datum		zero = NumericGetDatum(oe_amount_round(int64_to_numeric(0), p->minor_units));
 	Datum		at = TimestampTzGetDatum(p->at);
 	Datum		values[Natts_orders] = {0};
@@ -285,7 +294,8 @@ insert_order(const Placing *p)
 	SET_TEXT(state, order->state);
 	SET(state_since, at);
 	SET(expires_at, TimestampTzGetDatum(order->expires_at));
-	SET_TEXT(tenant, tenant == NULL ? "" : tenant);
+	nulls[Anum_orders_expires_at - 1] = TIMESTAMP_IS_NOEND(order->expires_at);
+	SET_TEXT(tenant, order->tenant);
 	SET_TEXT(channel, order->channel);
 	SET_TEXT(order_number, order->order_number);
 	SET_TEXT(customer_id, order->customer_id);
@@ -405,7 +415,7 @@ reserve(const Placing *p)
 		if (p->lines[i].tracked)
 			needs[n++] = (OeStockNeed) {item->sku, item->location, item->quantity};
 	}
-	oe_stock_reserve(p->order.order_id, NULL, needs, n, p->order.expires_at, p->at);
+	oe_stock_reserve(p->order.order_id, NULL, needs, n, p->hold_until, p->at);
 }
 
 Datum
@@ -440,9 +450,8 @@ oe_place_order(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be prepaid, invoice or cash_on_delivery", "terms")));
-	p.order.expires_at = oe_hold_until(hold_for(fcinfo), "hold_for", p.at);
 	p.minor_units = oe_currency_minor_units(p.order.currency);
-	enter_machine(&p);
+	enter_machine(&p, hold_for(fcinfo));
 	make_lines(&p, items);
 	compute_total(&p, fcinfo);
 
@@ -455,11 +464,15 @@ oe_place_order(PG_FUNCTION_ARGS)
 	/* write, with the rows of stock last */
 	if (p.order.order_number == NULL)
 		p.order.order_number = id;
+	p.order.tenant = oe_context_tenant() == NULL ? "" : oe_context_tenant();
+	p.order.authorized_total = p.order.captured_total = p.order.refunded_total =
+		p.order.charged_back_total = p.order.credited_total = int64_to_numeric(0);
 	p.order.version = 1;
 	p.order.last_txid = GetTopFullTransactionId();
 	insert_order(&p);
 	record(&p, insert_lines(&p));
 	reserve(&p);
 	CommandCounterIncrement();
+	oe_order_follow(&p.order);
 	PG_RETURN_INT64(p.order.order_id);
 }

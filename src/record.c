@@ -10,6 +10,7 @@
 #include "append.h"
 #include "context.h"
 #include "outbox.h"
+#include "part.h"
 #include "record.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -156,6 +157,44 @@ oe_record_order_event(const OeOrder *order, OeRecord *record, Jsonb *lines)
 	record->order_id = order->order_id;
 	record->entity = record->aggregatetype = "order";
 	record->entity_id = record->aggregateid = id;
+	record->seq = order->version;
+	record->payload = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	oe_record_event(record);
+
+	/* do not leave pointers into our own stack frame behind */
+	record->entity_id = record->aggregateid = NULL;
+}
+
+void
+oe_record_part_event(const OeOrder *order, const OePart *part, OeRecord *record)
+{
+	JsonbParseState *state = NULL;
+	char		order_id[MAXINT8LEN + 1];
+	char		part_id[MAXINT8LEN + 1];
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	oe_jsonb_push_text(&state, "to", record->to);
+	oe_jsonb_push_text(&state, "from", record->from);
+	oe_jsonb_push_text(&state, "event", record->event);
+	oe_jsonb_push_text(&state, "entity", part->kind->name);
+	oe_jsonb_push_text(&state, "reason", record->reason);
+	oe_jsonb_push_text(&state, "channel", order->channel);
+	oe_jsonb_push_int64(&state, "version", order->version);
+	oe_jsonb_push_text(&state, "currency", order->currency);
+	oe_jsonb_push_int64(&state, "order_id", order->order_id);
+	oe_jsonb_push_text(&state, "customer_id", order->customer_id);
+	oe_jsonb_push_text(&state, "order_number", order->order_number);
+	oe_jsonb_push_int64(&state, part->kind->id_key, part->id);
+	if (part->kind->describe != NULL)
+		part->kind->describe(part, &state);
+
+	snprintf(order_id, sizeof(order_id), INT64_FORMAT, order->order_id);
+	snprintf(part_id, sizeof(part_id), INT64_FORMAT, part->id);
+	record->order_id = order->order_id;
+	record->entity = part->kind->name;
+	record->entity_id = part_id;
+	record->aggregatetype = "order";
+	record->aggregateid = order_id;
 	record->seq = order->version;
 	record->payload = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 	oe_record_event(record);

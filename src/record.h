@@ -43,6 +43,13 @@ extern void oe_record_event(const OeRecord *record);
  */
 extern void oe_record_order_event(const OeOrder *order, OeRecord *record, Jsonb *lines);
 
+/*
+ * The same for an event of a part of the order: "order" is as it is after the
+ * event, and of "record" the caller sets what he sets there.
+ */
+struct OePart;
+extern void oe_record_part_event(const OeOrder *order, const struct OePart *part, OeRecord *record);
+
 /* Adds a member to an object that is being pushed; a NULL string or jsonb adds nothing. */
 extern void oe_jsonb_push_text(JsonbParseState **state, const char *key, const char *value);
 extern void oe_jsonb_push_int64(JsonbParseState **state, const char *key, int64 value);

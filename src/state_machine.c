@@ -2,8 +2,8 @@
  * state_machine.c
  *	  The trigger that holds every UPDATE to its state machine: entry point.
  *
- * One function serves order_engine.orders (order_trigger.c) and any table of
- * the application (table_trigger.c).  It is called for each row twice: BEFORE
+ * One function serves order_engine.orders (order_trigger.c), the parts of orders
+ * (part_trigger.c) and any table of the application (table_trigger.c).  It is called for each row twice: BEFORE
  * checks the step and stamps the row, AFTER sees what was stored, asks the
  * guards, applies the effects and records the event.
  *
@@ -16,6 +16,8 @@
 #include "access/tableam.h"
 #include "errors.h"
 #include "fmgr.h"
+#include "machine_graph.h"
+#include "part.h"
 #include "relations.h"
 #include "state_machine.h"
 #include "utils/datum.h"
@@ -42,8 +44,17 @@ oe_verb_end(const OeVerbCall *call)
 const OeVerbCall *
 oe_verb_find(int64 order_id, int64 version)
 {
-	if (current_call != NULL &&
-		current_call->order_id == order_id && current_call->version == version)
+	if (current_call != NULL && strcmp(current_call->kind, OE_KIND_ORDER) == 0 &&
+		current_call->id == order_id && current_call->version == version)
+		return current_call;
+	return NULL;
+}
+
+const OeVerbCall *
+oe_verb_find_part(const char *kind, int64 id, const char *to)
+{
+	if (current_call != NULL && strcmp(current_call->kind, kind) == 0 &&
+		current_call->id == id && strcmp(current_call->to, to) == 0)
 		return current_call;
 	return NULL;
 }
@@ -96,6 +107,17 @@ oe_same_value(TupleTableSlot *a, TupleTableSlot *b, int attnum)
 	if (anull || bnull)
 		return anull && bnull;
 	return datum_image_eq(avalue, bvalue, att->attbyval, att->attlen);
+}
+
+void
+oe_null_column(Relation rel, int attnum)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NOT_NULL_VIOLATION),
+			 errmsg("null value in column \"%s\" of relation \"%s\" violates not-null constraint",
+					NameStr(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attname),
+					RelationGetRelationName(rel)),
+			 errtablecol(rel, attnum)));
 }
 
 void
@@ -167,7 +189,7 @@ wrong_trigger(const TriggerData *trigdata, const char *why)
 
 /* Is it one of the triggers that the install script or attach_machine makes? */
 static void
-check_trigger(const TriggerData *trigdata, bool is_orders)
+check_trigger(const TriggerData *trigdata, bool is_own)
 {
 	const Trigger *trigger = trigdata->tg_trigger;
 	TriggerEvent event = trigdata->tg_event;
@@ -178,7 +200,7 @@ check_trigger(const TriggerData *trigdata, bool is_orders)
 	if (!before && !TRIGGER_FIRED_AFTER(event))
 		wrong_trigger(trigdata, "It must be a BEFORE or an AFTER trigger.");
 	if (!TRIGGER_FIRED_BY_UPDATE(event) &&
-		!(TRIGGER_FIRED_BY_INSERT(event) && before && !is_orders))
+		!(TRIGGER_FIRED_BY_INSERT(event) && before && !is_own))
 		wrong_trigger(trigdata, "It does not serve this event.");
 	if (strcmp(trigger->tgname, before ? OE_TRIGGER_CHECK : OE_TRIGGER_RECORD) != 0)
 		wrong_trigger(trigdata, before ?
@@ -186,8 +208,8 @@ check_trigger(const TriggerData *trigdata, bool is_orders)
 					  "An AFTER trigger must have the name \"" OE_TRIGGER_RECORD "\".");
 	if (trigger->tgdeferrable)
 		wrong_trigger(trigdata, "It must not be deferrable.");
-	if (is_orders ? trigger->tgnargs != 0 : trigger->tgnargs != 4 && trigger->tgnargs != 5)
-		wrong_trigger(trigdata, is_orders ? "It takes no arguments here." :
+	if (is_own ? trigger->tgnargs != 0 : trigger->tgnargs != 4 && trigger->tgnargs != 5)
+		wrong_trigger(trigdata, is_own ? "It takes no arguments here." :
 					  "It takes the arguments kind, machine, state column, id column and, where there is one, version column.");
 }
 
@@ -199,7 +221,10 @@ Datum
 oe_state_machine(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Oid			relid;
+	bool		before;
 	bool		is_orders;
+	const OePartKind *kind = NULL;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -207,14 +232,30 @@ oe_state_machine(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" was not called by trigger manager", "state_machine")));
 
 	/* by Oid: anybody may call a table "orders" */
-	is_orders = RelationGetRelid(trigdata->tg_relation) == oe_relid(OE_REL_ORDERS);
-	check_trigger(trigdata, is_orders);
+	relid = RelationGetRelid(trigdata->tg_relation);
+	is_orders = relid == oe_relid(OE_REL_ORDERS);
+	if (!is_orders)
+		kind = oe_part_kind_of(relid);
+	check_trigger(trigdata, is_orders || kind != NULL);
 
-	if (TRIGGER_FIRED_BEFORE(trigdata->tg_event))
-		return PointerGetDatum(is_orders ? oe_order_check(trigdata) : oe_table_check(trigdata));
+	before = TRIGGER_FIRED_BEFORE(trigdata->tg_event);
 	if (is_orders)
+	{
+		if (before)
+			return PointerGetDatum(oe_order_check(trigdata));
 		oe_order_record(trigdata);
+	}
+	else if (kind != NULL)
+	{
+		if (before)
+			return PointerGetDatum(oe_part_check(trigdata, kind));
+		oe_part_record(trigdata, kind);
+	}
 	else
+	{
+		if (before)
+			return PointerGetDatum(oe_table_check(trigdata));
 		oe_table_record(trigdata);
+	}
 	return PointerGetDatum(NULL);
 }

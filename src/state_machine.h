@@ -21,8 +21,8 @@
 #define OE_TRIGGER_RECORD	"00_order_engine_record"
 
 /*
- * What a verb tells the trigger about its own UPDATE of one order.  It lives on
- * the verb's stack:
+ * What a verb tells the trigger about its own UPDATE of one order, or of a part
+ * of one.  It lives on the verb's stack:
  *
  *		oe_verb_begin(&call);
  *		PG_TRY();
@@ -36,13 +36,15 @@
  *		PG_END_TRY();
  *
  * The trigger believes it only for the update that takes this order to this
- * version, so an UPDATE that some other trigger runs below is not mistaken
- * for it.
+ * version, or this part to this state, so an UPDATE that some other trigger runs
+ * below is not mistaken for it.
  */
 typedef struct OeVerbCall
 {
-	int64		order_id;
+	const char *kind;			/* "order", or that of the part */
+	int64		id;
 	int64		version;		/* that the order has after the update */
+	const char *to;				/* state that the part has after the update */
 	const char *reason;			/* may be NULL */
 	Jsonb	   *metadata;		/* may be NULL */
 	bool		forced;			/* guards are not asked */
@@ -61,6 +63,9 @@ extern void oe_verb_end(const OeVerbCall *call);
 
 /* The call that takes an order to a version; NULL for an UPDATE written by hand. */
 extern const OeVerbCall *oe_verb_find(int64 order_id, int64 version);
+
+/* The call that takes a part to a state; NULL for an UPDATE written by hand. */
+extern const OeVerbCall *oe_verb_find_part(const char *kind, int64 id, const char *to);
 
 /* What OE001 tells. */
 typedef struct OeInvalidTransition
@@ -89,6 +94,9 @@ extern void oe_table_trigger_init(void);
 
 /* Whether two values of a column are the same, byte for byte. */
 extern bool oe_same_value(TupleTableSlot *a, TupleTableSlot *b, int attnum);
+
+/* The error for a null in a column that must not have one. */
+pg_noreturn extern void oe_null_column(Relation rel, int attnum);
 
 /* The error for a column that only the engine may change. */
 pg_noreturn extern void oe_kept_column(Relation rel, int attnum);

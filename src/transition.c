@@ -1,6 +1,6 @@
 /*
  * transition.c
- *	  transition(): apply an event to an order.
+ *	  transition(): apply an event to an order, or to a part of it.
  *
  * The verb decides which state the event leads to and runs one UPDATE; the
  * trigger does the rest, as it does for an UPDATE written by hand.  The order
@@ -9,13 +9,13 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "args.h"
 #include "catalog/pg_type.h"
 #include "errors.h"
 #include "idempotency.h"
-#include "machine.h"
+#include "machine_graph.h"
 #include "miscadmin.h"
+#include "part.h"
 #include "query.h"
 #include "record.h"
 #include "state_machine.h"
@@ -25,43 +25,17 @@
 
 PG_FUNCTION_INFO_V1(oe_transition);
 
-static void
-raise_not_found(int64 order_id)
-{
-	OeJson		detail;
-
-	oe_json_begin(&detail);
-	oe_json_text(&detail, "entity", "order");
-	oe_json_int64(&detail, "id", order_id);
-	ereport(ERROR,
-			(errcode(ERRCODE_OE_NOT_FOUND),
-			 errmsg("there is no order " INT64_FORMAT, order_id),
-			 errdetail_internal("%s", oe_json_end(&detail))));
-}
-
 /* The one row that a query selects, into the caller's memory context. */
 static void
 read_order(OeQuery *query, int64 order_id, bool read_only, OeOrder *order)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Datum		arg = Int64GetDatum(order_id);
-	TupleDesc	desc;
-	HeapTuple	tuple;
-	Datum	   *values;
-	bool	   *nulls;
 
 	oe_spi_connect();
 	if (oe_query_run(query, &arg, NULL, read_only, SPI_OK_SELECT) != 1)
-		raise_not_found(order_id);
-	desc = SPI_tuptable->tupdesc;
-	if (desc->natts < Natts_orders)
-		elog(ERROR, "order_engine.orders has %d columns, not %d", desc->natts, Natts_orders);
-	MemoryContextSwitchTo(caller);
-	tuple = heap_copytuple(SPI_tuptable->vals[0]);
-	values = palloc(sizeof(Datum) * desc->natts);
-	nulls = palloc(sizeof(bool) * desc->natts);
-	heap_deform_tuple(tuple, desc, values, nulls);
-	oe_order_from_row(order, values, nulls);
+		oe_not_found(OE_KIND_ORDER, order_id);
+	oe_order_from_result(order, caller);
 	oe_spi_finish();
 }
 
@@ -92,6 +66,17 @@ oe_order_read(int64 order_id, OeOrder *order)
 	read_order(&query, order_id, true, order);
 }
 
+void
+oe_order_refresh(OeOrder *order)
+{
+	static OeQuery query = {
+		"SELECT * FROM order_engine.orders WHERE order_id = $1",
+		1, {INT8OID}
+	};
+
+	read_order(&query, order->order_id, false, order);
+}
+
 static void
 update_state(int64 order_id, const char *state)
 {
@@ -110,7 +95,7 @@ update_state(int64 order_id, const char *state)
 }
 
 char *
-oe_order_apply(const OeOrder *order, const char *event, const char *reason, Jsonb *metadata)
+oe_order_apply(OeOrder *order, const char *event, const char *reason, Jsonb *metadata, bool forced)
 {
 	const OeMachine *machine = oe_machine_by_id(order->machine_id);
 	const OeTransition *transition = oe_machine_find_event(machine, order->state, event);
@@ -128,7 +113,9 @@ oe_order_apply(const OeOrder *order, const char *event, const char *reason, Json
 		oe_invalid_transition(machine, &what);
 	}
 
-	call.order_id = order->order_id;
+	call.kind = OE_KIND_ORDER;
+	call.id = order->order_id;
+	call.forced = forced;
 	call.version = order->version + 1;
 	call.reason = reason;
 	call.metadata = metadata;
@@ -142,18 +129,21 @@ oe_order_apply(const OeOrder *order, const char *event, const char *reason, Json
 		oe_verb_end(&call);
 	}
 	PG_END_TRY();
-	return pstrdup(transition->to);
+
+	/* effects and what follows by itself are events of the order, too */
+	oe_order_refresh(order);
+	return pstrdup(order->state);
 }
 
-static void
-check_version(const OeOrder *order, int64 expected)
+void
+oe_order_check_version(const OeOrder *order, int64 expected)
 {
 	OeJson		detail;
 
 	if (order->version == expected)
 		return;
 	oe_json_begin(&detail);
-	oe_json_text(&detail, "entity", "order");
+	oe_json_text(&detail, "entity", OE_KIND_ORDER);
 	oe_json_int64(&detail, "id", order->order_id);
 	oe_json_int64(&detail, "expected", expected);
 	oe_json_int64(&detail, "actual", order->version);
@@ -165,6 +155,19 @@ check_version(const OeOrder *order, int64 expected)
 			 errhint("Read the order again and decide anew.")));
 }
 
+const OePartKind *
+oe_entity_kind(const char *entity)
+{
+	const OePartKind *kind = oe_part_kind(entity);
+
+	if (kind == NULL && strcmp(entity, OE_KIND_ORDER) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown entity \"%s\"", entity),
+				 errhint("The entity is order, payment, fulfillment or return.")));
+	return kind;
+}
+
 /*
  * transition(entity, id, event, reason, expected_version, metadata, idempotency_key)
  */
@@ -172,27 +175,24 @@ Datum
 oe_transition(PG_FUNCTION_ARGS)
 {
 	char	   *entity = oe_arg_name(fcinfo, 0, "entity");
-	int64		order_id;
+	int64		id;
 	char	   *event = oe_arg_name(fcinfo, 2, "event");
 	char	   *reason = oe_arg_text_or_null(fcinfo, 3);
 	Jsonb	   *metadata = oe_arg_metadata(fcinfo, 5, "metadata");
 	char	   *key = oe_arg_name_or_null(fcinfo, 6, "idempotency_key");
+	const OePartKind *kind = oe_entity_kind(entity);
 	JsonbParseState *request = NULL;
 	OeIdempotency call;
 	OeOrder		order;
+	OePart		part;
 	char	   *result;
 
 	oe_arg_require(fcinfo, 1, "id");
-	order_id = PG_GETARG_INT64(1);
-	if (strcmp(entity, "order") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown entity \"%s\"", entity),
-				 errhint("The entity is \"order\".")));
+	id = PG_GETARG_INT64(1);
 
 	(void) pushJsonbValue(&request, WJB_BEGIN_OBJECT, NULL);
 	oe_jsonb_push_text(&request, "entity", entity);
-	oe_jsonb_push_int64(&request, "id", order_id);
+	oe_jsonb_push_int64(&request, "id", id);
 	oe_jsonb_push_text(&request, "event", event);
 	oe_jsonb_push_text(&request, "reason", reason);
 	if (!PG_ARGISNULL(4))
@@ -204,14 +204,23 @@ oe_transition(PG_FUNCTION_ARGS)
 		PG_RETURN_TEXT_P(cstring_to_text(result));
 	PreventCommandIfReadOnly("transition()");
 
-	oe_order_lock(order_id, oe_idempotency_lock_policy(&call), &order);
+	/* a part never changes its order */
+	if (kind != NULL)
+		oe_part_read(kind, id, &part);
+	oe_order_lock(kind == NULL ? id : part.order_id, oe_idempotency_lock_policy(&call), &order);
 	if (oe_idempotency_recheck(&call, &result))
 		PG_RETURN_TEXT_P(cstring_to_text(result));
 
 	/* before anything else: who names a version wants to know of any change */
 	if (!PG_ARGISNULL(4))
-		check_version(&order, PG_GETARG_INT64(4));
-	result = oe_order_apply(&order, event, reason, metadata);
+		oe_order_check_version(&order, PG_GETARG_INT64(4));
+	if (kind == NULL)
+		result = oe_order_apply(&order, event, reason, metadata, false);
+	else
+	{
+		oe_part_lock(kind, id, oe_idempotency_lock_policy(&call), &part);
+		result = oe_part_apply(&order, &part, event, reason, metadata, false);
+	}
 	oe_idempotency_finish(&call, result);
 	PG_RETURN_TEXT_P(cstring_to_text(result));
 }

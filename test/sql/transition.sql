@@ -55,13 +55,21 @@ SELECT * FROM trail;
 -- guards
 CALL new_order(2, 1, 'prepaid');
 SELECT attempt($$SELECT order_engine.transition('order', 2, 'confirm')$$);
+SET session_replication_role = replica;
 UPDATE order_engine.orders SET authorized_total = 10, captured_total = 19.99 WHERE order_id = 2;
+RESET session_replication_role;
 SELECT attempt($$SELECT order_engine.transition('order', 2, 'confirm')$$);
+SET session_replication_role = replica;
 UPDATE order_engine.orders SET captured_total = 20, on_hold = true WHERE order_id = 2;
+RESET session_replication_role;
 SELECT attempt($$SELECT order_engine.transition('order', 2, 'confirm')$$);
+SET session_replication_role = replica;
 UPDATE order_engine.orders SET on_hold = false, refunded_total = 0.01 WHERE order_id = 2;
+RESET session_replication_role;
 SELECT attempt($$SELECT order_engine.transition('order', 2, 'confirm')$$);
+SET session_replication_role = replica;
 UPDATE order_engine.orders SET refunded_total = 0 WHERE order_id = 2;
+RESET session_replication_role;
 BEGIN;
 UPDATE order_engine.reservation SET state = 'expired' WHERE reservation_id = 2;
 SELECT attempt($$SELECT order_engine.transition('order', 2, 'confirm')$$);
@@ -74,7 +82,9 @@ SELECT attempt($$SELECT order_engine.transition('order', 2, 'cancel')$$);
 SELECT attempt($$SELECT order_engine.transition('order', 2, 'complete')$$);
 UPDATE order_engine.order_line SET shipped = 1, delivered = 1, cancelled = quantity - 1 WHERE order_id = 2;
 SELECT attempt($$SELECT order_engine.transition('order', 2, 'complete')$$);
+SET session_replication_role = replica;
 UPDATE order_engine.orders SET captured_total = 30, authorized_total = 0 WHERE order_id = 2;
+RESET session_replication_role;
 SELECT order_engine.transition('order', 2, 'complete');
 SELECT seq, event, to_state FROM trail WHERE order_id = 2;
 
@@ -201,9 +211,13 @@ SELECT * FROM trail WHERE order_id > 10;
 -- what is possible, and why the rest is not
 CALL new_order(20, 1, 'prepaid');
 SELECT * FROM order_engine.allowed_events('order', 20);
+SET session_replication_role = replica;
 UPDATE order_engine.orders SET on_hold = true, expires_at = now() - interval '1 second' WHERE order_id = 20;
+RESET session_replication_role;
 SELECT * FROM order_engine.allowed_events('order', 20);
+SET session_replication_role = replica;
 UPDATE order_engine.orders SET on_hold = false, captured_total = 30 WHERE order_id = 20;
+RESET session_replication_role;
 UPDATE order_engine.reservation SET state = 'released' WHERE reservation_id = 20;
 SELECT * FROM order_engine.allowed_events('order', 20);
 SELECT * FROM order_engine.allowed_events('order', 1);
@@ -226,7 +240,7 @@ CREATE EXTENSION order_engine;
 RESET client_min_messages;
 INSERT INTO order_engine.orders (order_id, version, last_txid, machine_id, state, state_since, expires_at,
 	order_number, customer_id, terms, currency, lines_total, total, created_at, updated_at)
-VALUES (1, 1, pg_current_xact_id(), 1, 'pending', now(), now(), 'N1', 'C1', 'invoice', 'EUR', 0, 0, now(), now());
+VALUES (1, 1, pg_current_xact_id(), 1, 'pending', now(), now(), 'N1', 'C1', 'invoice', 'EUR', 1, 1, now(), now());
 SELECT * FROM order_engine.allowed_events('order', 1);
 SELECT order_engine.transition('order', 1, 'confirm');
 SELECT order_id, seq, event FROM order_engine.history;

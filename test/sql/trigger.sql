@@ -54,6 +54,13 @@ SELECT order_id, version, state FROM order_engine.orders ORDER BY order_id;
 SELECT attempt($$UPDATE order_engine.orders SET state = 'completed' WHERE order_id = 1$$);
 SELECT attempt($$UPDATE order_engine.orders SET state = 'expired' WHERE order_id = 2$$);
 SELECT attempt($$UPDATE order_engine.orders SET state = 'confirmed', on_hold = true WHERE order_id = 2$$);
+SET session_replication_role = replica;
+UPDATE order_engine.orders SET on_hold = true WHERE order_id = 2;
+RESET session_replication_role;
+SELECT attempt($$UPDATE order_engine.orders SET state = 'confirmed' WHERE order_id = 2$$);
+SET session_replication_role = replica;
+UPDATE order_engine.orders SET on_hold = false WHERE order_id = 2;
+RESET session_replication_role;
 SELECT attempt($$UPDATE order_engine.orders SET state = 'confirmed', terms = 'prepaid' WHERE order_id = 2$$);
 SELECT order_id, version, state, on_hold, terms FROM order_engine.orders ORDER BY order_id;
 

@@ -1,0 +1,94 @@
+/*
+ * amend.c
+ *	  Events of an order that leave its state as it is, and what follows an event.
+ *
+ * Every event of an order or of a part of it raises the order's version, under
+ * the lock on the order's row: that is what makes one gapless sequence of all.
+ */
+#include "postgres.h"
+
+#include "amend.h"
+#include "catalog/pg_type.h"
+#include "guard.h"
+#include "machine_graph.h"
+#include "state_machine.h"
+#include "transition.h"
+#include "utils/timestamp.h"
+
+static void
+run_update(OeOrder *order, OeQuery *update, Datum *values, const char *nulls)
+{
+	static OeQuery touch = {
+		"UPDATE order_engine.orders SET updated_at = updated_at WHERE order_id = $1 RETURNING *",
+		1, {INT8OID}
+	};
+	Datum		order_id = Int64GetDatum(order->order_id);
+	MemoryContext caller = CurrentMemoryContext;
+	uint64		changed;
+
+	oe_spi_connect();
+	if (update == NULL)
+		changed = oe_query_run(&touch, &order_id, NULL, false, SPI_OK_UPDATE_RETURNING);
+	else
+		changed = oe_query_run(update, values, nulls, false, SPI_OK_UPDATE_RETURNING);
+	if (changed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				 errmsg("another trigger suppressed the change of order " INT64_FORMAT,
+						order->order_id)));
+	oe_order_from_result(order, caller);
+	oe_spi_finish();
+}
+
+FullTransactionId
+oe_order_amend(OeOrder *order, OeQuery *update, Datum *values, const char *nulls)
+{
+	FullTransactionId last_txid = order->last_txid;
+	OeVerbCall	call = {.kind = OE_KIND_ORDER, .id = order->order_id,
+	.version = order->version + 1, .amends = true};
+
+	oe_verb_begin(&call);
+	PG_TRY();
+	{
+		run_update(order, update, values, nulls);
+	}
+	PG_FINALLY();
+	{
+		oe_verb_end(&call);
+	}
+	PG_END_TRY();
+	return last_txid;
+}
+
+void
+oe_order_amend_event(OeOrder *order, OeQuery *update, Datum *values, const char *nulls,
+					 OeRecord *record, Jsonb *lines)
+{
+	record->last_txid = oe_order_amend(order, update, values, nulls);
+	record->machine_id = order->machine_id;
+	record->from = record->to = order->state;
+	oe_record_order_event(order, record, lines);
+}
+
+void
+oe_order_follow(OeOrder *order)
+{
+	const OeMachine *machine = oe_machine_by_id(order->machine_id);
+	const OeTransition *transition;
+	int			count;
+
+	if (!oe_machine_has_automatic(machine, order->state))
+		return;
+	transition = oe_machine_transitions(machine, order->state, &count);
+	for (; count > 0; count--, transition++)
+	{
+		OeRejection rejection;
+
+		if (!transition->automatic ||
+			!oe_guards_pass(transition, order, NULL, GetCurrentTimestamp(), &rejection))
+			continue;
+		/* what follows the transition is done within it */
+		(void) oe_order_apply(order, transition->event, NULL, NULL, false);
+		return;
+	}
+}
