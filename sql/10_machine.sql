@@ -45,6 +45,7 @@ CREATE TABLE order_engine.history (
 	tenant			text,
 	actor			text		NOT NULL,
 	correlation_id	text,
+	traceparent		text,
 	metadata		jsonb,
 	created_at		timestamptz	NOT NULL
 );
@@ -64,6 +65,7 @@ COMMENT ON COLUMN order_engine.history.reason IS 'What the caller gave as the re
 COMMENT ON COLUMN order_engine.history.tenant IS 'order_engine.tenant at the time, null when not set.';
 COMMENT ON COLUMN order_engine.history.actor IS 'order_engine.actor at the time, the session user when not set.';
 COMMENT ON COLUMN order_engine.history.correlation_id IS 'order_engine.correlation_id at the time, null when not set.';
+COMMENT ON COLUMN order_engine.history.traceparent IS 'order_engine.traceparent at the time, null when not set.';
 COMMENT ON COLUMN order_engine.history.metadata IS 'What the caller gave with the event.';
 COMMENT ON COLUMN order_engine.history.created_at IS 'Time of the event (statement clock, not transaction start).';
 SELECT pg_catalog.pg_extension_config_dump('order_engine.history', '');

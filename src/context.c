@@ -40,6 +40,12 @@ oe_context_correlation_id(void)
 	return setting_or_null(oe_correlation_id);
 }
 
+const char *
+oe_context_traceparent(void)
+{
+	return setting_or_null(oe_traceparent);
+}
+
 char *
 oe_context_scope(void)
 {
@@ -76,7 +82,7 @@ oe_context_headers(Jsonb *extra)
 	push_pair(&state, "actor", oe_context_actor());
 	push_pair(&state, "tenant", oe_context_tenant());
 	push_pair(&state, "correlation_id", oe_context_correlation_id());
-	push_pair(&state, "traceparent", setting_or_null(oe_traceparent));
+	push_pair(&state, "traceparent", oe_context_traceparent());
 
 	/* of two equal keys the one pushed last is kept */
 	if (extra != NULL)

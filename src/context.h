@@ -17,6 +17,9 @@ extern const char *oe_context_actor(void);
 /* order_engine.correlation_id, NULL when not set */
 extern const char *oe_context_correlation_id(void);
 
+/* order_engine.traceparent, NULL when not set */
+extern const char *oe_context_traceparent(void);
+
 /*
  * What belongs to idempotency keys: "tenant:" and the tenant, or "user:" and
  * the session user's name, so that the two cannot meet.

@@ -20,7 +20,7 @@ enum
 {
 	COL_ORDER_ID, COL_ENTITY, COL_ENTITY_ID, COL_SEQ, COL_EVENT, COL_FROM_STATE, COL_TO_STATE,
 	COL_MACHINE_ID, COL_FORCED, COL_REASON, COL_TENANT, COL_ACTOR, COL_CORRELATION_ID,
-	COL_METADATA, COL_CREATED_AT, NUM_COLS
+	COL_TRACEPARENT, COL_METADATA, COL_CREATED_AT, NUM_COLS
 };
 
 static Datum
@@ -52,6 +52,7 @@ append_history(const OeRecord *record)
 	values[COL_ACTOR] = CStringGetTextDatum(oe_context_actor());
 	values[COL_CORRELATION_ID] = text_or_null(oe_context_correlation_id(),
 											  &nulls[COL_CORRELATION_ID]);
+	values[COL_TRACEPARENT] = text_or_null(oe_context_traceparent(), &nulls[COL_TRACEPARENT]);
 	values[COL_METADATA] = JsonbPGetDatum(record->metadata);
 	nulls[COL_METADATA] = record->metadata == NULL;
 	values[COL_CREATED_AT] = TimestampTzGetDatum(record->at);
