@@ -5,7 +5,7 @@ RETURNS integer
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_define_machine';
 COMMENT ON FUNCTION order_engine.define_machine(text, text, jsonb) IS
-'Writes a draft of a state machine and returns its machine_id: replaces the draft of that name, or makes one with the next version. The graph is checked by publish_machine. Errors: 22004 for a null, 22023 for a name that is not valid, a kind that belongs to order_engine, or a definition that is not an object.';
+'Writes a draft of a state machine and returns its machine_id: replaces the draft of that name, or makes one with the next version. The graph is checked by publish_machine. A repetition of the call before that returns the same draft, so it needs no key. Errors: 22004 for a null, 22023 for a name that is not valid, a kind that belongs to order_engine, or a definition that is not an object.';
 
 CREATE FUNCTION order_engine.publish_machine(machine_id integer)
 RETURNS void

@@ -11,7 +11,7 @@ RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_upsert_product';
 COMMENT ON FUNCTION order_engine.upsert_product(text, text, numeric, text, boolean, jsonb) IS
-'Writes a product, new or known, and returns its sku. unit_price is in currency and may be null when every order says the price; tracked tells whether orders reserve stock. Orders keep the price they were placed with. Errors: 22004 and 22023 for arguments.';
+'Writes a product, new or known, and returns its sku. unit_price is in currency and may be null when every order says the price; tracked tells whether orders reserve stock. Orders keep the price they were placed with. A repetition of the call changes nothing more, so it needs no key. Errors: 22004 and 22023 for arguments.';
 
 CREATE FUNCTION order_engine.upsert_location(
 	location text,
@@ -22,7 +22,7 @@ RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_upsert_location';
 COMMENT ON FUNCTION order_engine.upsert_location(text, text, text, integer) IS
-'Writes a location, new or known, and returns its key. Stock is taken from the location with the lowest priority first. Errors: 22004 and 22023 for arguments.';
+'Writes a location, new or known, and returns its key. Stock is taken from the location with the lowest priority first. A repetition of the call changes nothing more, so it needs no key. Errors: 22004 and 22023 for arguments.';
 
 CREATE FUNCTION order_engine.adjust_stock(
 	sku text,

@@ -72,9 +72,10 @@ CREATE FUNCTION order_engine.emit(
 	aggregateid text,
 	type text,
 	payload jsonb,
-	headers jsonb DEFAULT NULL)
+	headers jsonb DEFAULT NULL,
+	idempotency_key text DEFAULT NULL)
 RETURNS uuid
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_emit';
-COMMENT ON FUNCTION order_engine.emit(text, text, text, jsonb, jsonb) IS
-'Appends an event of the application to the outbox, in the caller''s transaction; returns its id. Works without an order. Errors: 22004 for a null, 22023 for a name that is empty, too long or not printable, for a payload of more than 1 MiB or headers of more than 64 KiB as text, and for a number of more than 1,000 digits.';
+COMMENT ON FUNCTION order_engine.emit(text, text, text, jsonb, jsonb, text) IS
+'Appends an event of the application to the outbox, in the caller''s transaction; returns its id. Works without an order. A repeated call with the same idempotency_key returns the first one''s id and appends nothing. Errors: 22004 for a null, 22023 for a name that is empty, too long or not printable, for a payload of more than 1 MiB or headers of more than 64 KiB as text, and for a number of more than 1,000 digits; OE101 and OE102 for the key, 40001 and 55P03 for concurrent calls with the same key.';

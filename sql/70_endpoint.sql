@@ -188,7 +188,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION order_engine.create_endpoint(text, text, text[], text, text, text, jsonb, integer, numeric, integer, interval, interval, interval[], interval, text, text, text) IS
-'Makes an endpoint and returns its signing secret, which is shown this once. start_at: now (events of transactions that commit from now on) or earliest (all that the outbox still has). Errors: 42710 for a name that exists, 22023 and 22004 for a setting that cannot be used, 0A000 for one that this version does not have.';
+'Makes an endpoint and returns its signing secret, which is shown this once. start_at: now (events of transactions that commit from now on) or earliest (all that the outbox still has). It takes no idempotency key, because its result is not to be stored: a repetition fails with 42710, and whoever lost the answer calls rotate_secret(), or gives a secret of his own. Errors: 42710 for a name that exists, 22023 and 22004 for a setting that cannot be used, 0A000 for one that this version does not have.';
 
 CREATE FUNCTION order_engine.alter_endpoint(
 	name text,
@@ -232,7 +232,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION order_engine.alter_endpoint(text, text, text[], text, jsonb, integer, interval, interval, interval[], interval) IS
-'Changes the settings that are given; a null leaves one as it is (headers are emptied with {}). Returns the name. Errors: OE005 for an unknown name, 22023 for a setting that cannot be used.';
+'Changes the settings that are given; a null leaves one as it is (headers are emptied with {}). Returns the name. A repetition changes nothing more, so it needs no key. Errors: OE005 for an unknown name, 22023 for a setting that cannot be used.';
 
 CREATE FUNCTION order_engine.pause_endpoint(name text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -244,7 +244,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION order_engine.pause_endpoint(text) IS
-'Stops sending to an endpoint; its events wait in the outbox. Requests under way are finished. Returns the name. Error: OE005.';
+'Stops sending to an endpoint; its events wait in the outbox. Requests under way are finished. Returns the name. A repetition does nothing. Error: OE005.';
 
 CREATE FUNCTION order_engine.resume_endpoint(name text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -256,7 +256,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION order_engine.resume_endpoint(text) IS
-'Sends to a paused or disabled endpoint again, from where it stopped. Returns the name. Error: OE005.';
+'Sends to a paused or disabled endpoint again, from where it stopped. Returns the name. A repetition does nothing. Error: OE005.';
 
 CREATE FUNCTION order_engine.drop_endpoint(name text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -272,7 +272,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION order_engine.drop_endpoint(text) IS
-'Removes an endpoint with its secrets, retries and dead letters. Returns the name. Error: OE005.';
+'Removes an endpoint with its secrets, retries and dead letters. Returns the name. Error: OE005, also for a repetition.';
 
 CREATE FUNCTION order_engine.rotate_secret(name text, overlap interval DEFAULT '24 hours') RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -300,7 +300,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION order_engine.rotate_secret(text, interval) IS
-'Makes a new signing secret and returns it, this once. For the time of the overlap requests are signed with the old and the new one. Errors: OE005, 22023, 55000 with four valid secrets.';
+'Makes a new signing secret and returns it, this once. For the time of the overlap requests are signed with the old and the new one. It takes no idempotency key: the result would have to be stored, and a secret is kept in one place only. A repetition makes another secret; those before stay valid for their overlap, so nothing is lost by it. Errors: OE005, 22023, 55000 with four valid secrets.';
 
 CREATE FUNCTION order_engine.start_worker() RETURNS integer
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'oe_start_worker';

@@ -22,12 +22,15 @@
 #include "catalog/namespace.h"
 #include "context.h"
 #include "fmgr.h"
+#include "idempotency.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "outbox.h"
 #include "policy_match.h"
+#include "record.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -135,9 +138,19 @@ check_encoding(const OeEvent *event)
 }
 
 void
-oe_outbox_append(const OeEvent *event, pg_uuid_t *id)
+oe_outbox_new_id(TimestampTz created_at, pg_uuid_t *id)
 {
 	static oe_uuid7_state uuid_state;
+
+	if (!oe_uuid7_next(&uuid_state, created_at + UNIX_EPOCH_USEC, pg_strong_random, id->data))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate a random event id")));
+}
+
+void
+oe_outbox_append(const OeEvent *event)
+{
 	Datum		values[NUM_COLS] = {0};
 	bool		nulls[NUM_COLS] = {false};
 	FullTransactionId txid;
@@ -151,11 +164,10 @@ oe_outbox_append(const OeEvent *event, pg_uuid_t *id)
 	check_encoding(event);
 	txid = GetTopFullTransactionId();
 
-	if (!oe_uuid7_next(&uuid_state, event->created_at + UNIX_EPOCH_USEC,
-					   pg_strong_random, uuid.data))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate a random event id")));
+	if (event->id != NULL)
+		uuid = *event->id;
+	else
+		oe_outbox_new_id(event->created_at, &uuid);
 
 	relid = lock_current_leaf(&leaf);
 
@@ -180,9 +192,6 @@ oe_outbox_append(const OeEvent *event, pg_uuid_t *id)
 
 	oe_append(relid, NUM_COLS, false, values, nulls);
 	oe_wake_worker_at_commit();
-
-	if (id != NULL)
-		*id = uuid;
 }
 
 static char *
@@ -213,8 +222,22 @@ name_argument(FunctionCallInfo fcinfo, int argno, const char *argname)
 	return value;
 }
 
+static Jsonb *
+emit_request(const OeEvent *event)
+{
+	JsonbParseState *request = NULL;
+
+	(void) pushJsonbValue(&request, WJB_BEGIN_OBJECT, NULL);
+	oe_jsonb_push_text(&request, "aggregatetype", event->aggregatetype);
+	oe_jsonb_push_text(&request, "aggregateid", event->aggregateid);
+	oe_jsonb_push_text(&request, "type", event->type);
+	oe_jsonb_push_jsonb(&request, "payload", event->payload);
+	oe_jsonb_push_jsonb(&request, "headers", event->headers);
+	return JsonbValueToJsonb(pushJsonbValue(&request, WJB_END_OBJECT, NULL));
+}
+
 /*
- * emit(aggregatetype, aggregateid, type, payload, headers)
+ * emit(aggregatetype, aggregateid, type, payload, headers, idempotency_key)
  *		An event of the application itself.
  */
 Datum
@@ -222,6 +245,9 @@ oe_emit(PG_FUNCTION_ARGS)
 {
 	OeEvent		event = {0};
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	char	   *key = oe_arg_text_or_null(fcinfo, 5);
+	char	   *stored;
+	OeIdempotency call;
 	char		why[128];
 
 	event.aggregatetype = name_argument(fcinfo, 0, "aggregatetype");
@@ -234,7 +260,10 @@ oe_emit(PG_FUNCTION_ARGS)
 	event.payload = oe_arg_jsonb(fcinfo, 3, "payload", MAX_PAYLOAD_BYTES);
 	event.headers = oe_arg_jsonb(fcinfo, 4, "headers", MAX_HEADERS_BYTES);
 	event.last_txid = InvalidFullTransactionId;
-	event.created_at = GetCurrentTimestamp();
+
+	/* to hash a request costs as much as to write the event: not without a key */
+	if (oe_idempotency_begin(&call, "emit", key, key == NULL ? NULL : emit_request(&event), &stored))
+		PG_RETURN_DATUM(DirectFunctionCall1(uuid_in, CStringGetDatum(stored)));
 
 	if (!oe_event_type_check(event.type, strlen(event.type), why, sizeof(why)))
 		ereport(ERROR,
@@ -253,6 +282,17 @@ oe_emit(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be a JSON object", "headers")));
 
-	oe_outbox_append(&event, id);
+	PreventCommandIfReadOnly("emit()");
+	event.created_at = GetCurrentTimestamp();
+	oe_outbox_new_id(event.created_at, id);
+	if (key != NULL)
+	{
+		char	   *text = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+
+		if (oe_idempotency_claim(&call, text, &stored))
+			PG_RETURN_DATUM(DirectFunctionCall1(uuid_in, CStringGetDatum(stored)));
+	}
+	event.id = id;
+	oe_outbox_append(&event);
 	PG_RETURN_UUID_P(id);
 }

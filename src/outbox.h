@@ -20,13 +20,16 @@ typedef struct OeEvent
 	Jsonb	   *payload;
 	Jsonb	   *headers;		/* members beside those of the context; may be NULL */
 	TimestampTz created_at;
+	const pg_uuid_t *id;		/* of oe_outbox_new_id(); NULL: append makes one */
 } OeEvent;
+
+/* An id for an event of that time, for a caller that must know it beforehand. */
+extern void oe_outbox_new_id(TimestampTz created_at, pg_uuid_t *id);
 
 /*
  * Appends one event in the current transaction and has the worker woken at
- * commit.  Returns the event's id by "id" unless that is NULL.  Allocates in
- * the current memory context, little, and frees most of it.
+ * commit.  Allocates in the current memory context, little, and frees most of it.
  */
-extern void oe_outbox_append(const OeEvent *event, pg_uuid_t *id);
+extern void oe_outbox_append(const OeEvent *event);
 
 #endif							/* OE_OUTBOX_H */

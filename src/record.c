@@ -74,7 +74,7 @@ oe_record_event(const OeRecord *record)
 	event.type = record->type;
 	event.payload = record->payload;
 	event.created_at = record->at;
-	oe_outbox_append(&event, NULL);
+	oe_outbox_append(&event);
 }
 
 static void

@@ -104,6 +104,8 @@ SELECT attempt($$SELECT order_engine.adjust_stock('A', 'default', 1, 'r')$$);
 SELECT attempt(format($$SELECT order_engine.cancel_order(%s, 'r')$$, :first_id));
 SELECT attempt($$SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 1}]')$$);
 SELECT attempt($$SELECT order_engine.release_stock(1)$$);
+SELECT attempt(format($$SELECT order_engine.transition('order', %s, 'confirm')$$, :first_id));
+SELECT attempt($$SELECT order_engine.emit('cart', '1', 'cart.created', '{}')$$);
 SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', idempotency_key => 'k5') IS NOT NULL AS placed;
 RESET order_engine.idempotency_required;
 
@@ -133,4 +135,66 @@ SELECT order_engine.release_stock(:cart_id, 'left', idempotency_key => 'r2'), or
 SELECT order_engine.release_stock(:cart_id, 'left', idempotency_key => 'r2'), order_engine.was_replayed();
 SELECT order_engine.cancel_order(:first_id, 'changed his mind', idempotency_key => 'c1'), order_engine.was_replayed();
 SELECT order_engine.cancel_order(:first_id, 'changed his mind', idempotency_key => 'c1'), order_engine.was_replayed();
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', terms => 'invoice') AS id \gset moved_
+SELECT order_engine.transition('order', :moved_id, 'confirm', idempotency_key => 't1'), order_engine.was_replayed();
+SELECT order_engine.transition('order', :moved_id, 'cancel', idempotency_key => 't2'), order_engine.was_replayed();
+-- the stored result is that of the first call, not the state of today
+SELECT order_engine.transition('order', :moved_id, 'confirm', idempotency_key => 't1'), order_engine.was_replayed();
+SELECT attempt(format($$SELECT order_engine.transition('order', %s, 'confirm', 'secret reason', idempotency_key => 't1')$$, :moved_id));
+SELECT order_engine.emit('cart', '17', 'cart.created', '{"n": 1.0}', '{"x": "y"}', 'e1') AS id, order_engine.was_replayed() \gset event_
+\echo :event_was_replayed
+SELECT order_engine.emit('cart', '17', 'cart.created', '{"n": 1.00}', '{"x": "y"}', 'e1') = :'event_id' AS same, order_engine.was_replayed();
+SELECT count(*) AS events, bool_and(id = :'event_id') AS same FROM order_engine.outbox WHERE aggregatetype = 'cart';
+SELECT attempt(format('SELECT order_engine.emit(%L, %L, %L, %L, %L, %L)', type, id, event, payload, headers, 'e1')) FROM (VALUES
+	('cart', '18', 'cart.created', '{"n": 1}', '{"x": "y"}'), ('cart', '17', 'cart.changed', '{"n": 1}', '{"x": "y"}'),
+	('basket', '17', 'cart.created', '{"n": 1}', '{"x": "y"}'), ('cart', '17', 'cart.created', '{"n": 2}', '{"x": "y"}'),
+	('cart', '17', 'cart.created', '{"n": 1}', NULL)) AS v (type, id, event, payload, headers);
+-- any payload, also one that is no object
+SELECT order_engine.emit('cart', '1', 'cart.made', payload, idempotency_key => key) IS NOT NULL AS emitted, order_engine.was_replayed()
+FROM (VALUES (1, '5'::jsonb, 's1'), (2, 'null', 's2'), (3, '[]', 's3'), (4, '"5"', 's4'), (5, '"5"', 's4')) AS v (n, payload, key) ORDER BY n;
+SELECT attempt($$SELECT order_engine.emit('cart', '1', 'cart.made', '"5"', idempotency_key => 's1')$$);
+-- what is refused takes no key
+SELECT attempt($$SELECT order_engine.emit('order', '1', 'cart.made', '5', idempotency_key => 's5')$$);
+SELECT attempt($$SELECT order_engine.emit('cart', '1', 'cart.made', '5', idempotency_key => '')$$);
+SELECT order_engine.emit('cart', '1', 'cart.made', '5', idempotency_key => 's5') IS NOT NULL AS emitted, order_engine.was_replayed();
+BEGIN READ ONLY;
+SELECT order_engine.emit('cart', '1', 'cart.made', '5', idempotency_key => 's5') IS NOT NULL AS emitted, order_engine.was_replayed();
+SELECT order_engine.emit('cart', '1', 'cart.made', '5', idempotency_key => 's6');
+ROLLBACK;
+
+-- these need no key: the same call twice does the same as once
+SELECT count(*) AS keys FROM order_engine.idempotency_key \gset before_
+CREATE TEMP VIEW kept AS
+SELECT (SELECT jsonb_agg(to_jsonb(p) ORDER BY p.sku) FROM order_engine.product p) AS products,
+	(SELECT jsonb_agg(to_jsonb(l) ORDER BY l.location) FROM order_engine.location l) AS locations,
+	(SELECT jsonb_agg(to_jsonb(m) ORDER BY m.machine_id) FROM order_engine.machine m) AS machines,
+	(SELECT jsonb_agg(to_jsonb(e) - 'updated_at' ORDER BY e.name) FROM order_engine.endpoint e) AS endpoints;
+SELECT order_engine.create_endpoint('shop', 'https://shop.example/hooks') IS NOT NULL AS created;
+CREATE FUNCTION twice(command text) RETURNS TABLE (call text, same_result boolean, same_rows boolean) LANGUAGE plpgsql AS $$
+DECLARE
+	first text;
+	second text;
+	rows_before kept;
+	rows_after kept;
+BEGIN
+	EXECUTE 'SELECT (' || twice.command || ')::text' INTO first;
+	SELECT * INTO rows_before FROM kept;
+	EXECUTE 'SELECT (' || twice.command || ')::text' INTO second;
+	SELECT * INTO rows_after FROM kept;
+	RETURN QUERY SELECT left(command, 45), first = second, rows_before = rows_after;
+END $$;
+SELECT * FROM twice($$order_engine.upsert_product('B', 'B', 3, 'EUR')$$);
+SELECT * FROM twice($$order_engine.upsert_location('berlin', 'Berlin', priority => 3)$$);
+SELECT * FROM twice($$order_engine.define_machine('order', 'mine', (SELECT definition FROM order_engine.machine WHERE machine_id = 1))$$);
+SELECT * FROM twice(format('order_engine.publish_machine(%s)', (SELECT machine_id FROM order_engine.machine WHERE name = 'mine')));
+SELECT * FROM twice($$order_engine.alter_endpoint('shop', max_in_flight => 3)$$);
+SELECT * FROM twice($$order_engine.pause_endpoint('shop')$$);
+SELECT * FROM twice($$order_engine.resume_endpoint('shop')$$);
+-- these refuse the repetition, or make another secret, which is never stored as a result
+SELECT attempt($$SELECT order_engine.create_endpoint('shop', 'https://shop.example/hooks')$$);
+SELECT * FROM twice($$order_engine.rotate_secret('shop')$$);
+SELECT order_engine.drop_endpoint('shop');
+SELECT attempt($$SELECT order_engine.drop_endpoint('shop')$$);
+SELECT count(*) - :before_keys AS keys FROM order_engine.idempotency_key;
+DROP FUNCTION twice(text);
 SELECT * FROM order_engine.verify_stock();
