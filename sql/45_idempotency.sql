@@ -9,7 +9,7 @@ CREATE TABLE order_engine.idempotency_key (
 	result			text		NOT NULL,
 	PRIMARY KEY (scope, key)
 );
-CREATE INDEX idempotency_key_created_idx ON order_engine.idempotency_key USING brin (created_at);
+CREATE INDEX idempotency_key_created_idx ON order_engine.idempotency_key (created_at);
 COMMENT ON TABLE order_engine.idempotency_key IS
 'One row for each call that was made with a key and committed. A repeated call gets the stored result.';
 COMMENT ON COLUMN order_engine.idempotency_key.created_at IS 'When the first call was made.';

@@ -45,6 +45,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'function', 'publish_machine'),
 	('operator', 'function', 'resume_endpoint'),
 	('operator', 'function', 'rotate_secret'),
+	('operator', 'function', 'run_maintenance'),
 	('operator', 'function', 'start_worker'),
 	('operator', 'function', 'state_machine'),	-- CREATE TRIGGER asks for it
 	('operator', 'function', 'upsert_location'),

@@ -19,7 +19,9 @@ char	   *oe_correlation_id = NULL;
 char	   *oe_databases = NULL;
 int			oe_hold_time = OE_DEFAULT_HOLD_TIME;
 bool		oe_idempotency_required = false;
+int			oe_idempotency_retention = OE_DEFAULT_IDEMPOTENCY_RETENTION;
 bool		oe_idempotency_wait = true;
+int			oe_maintenance_interval = OE_DEFAULT_MAINTENANCE_INTERVAL;
 int			oe_max_in_flight = OE_DEFAULT_MAX_IN_FLIGHT;
 char	   *oe_order_machine = NULL;
 int			oe_poll_interval = OE_DEFAULT_POLL_INTERVAL;
@@ -77,11 +79,23 @@ oe_settings_init(void)
 							 NULL,
 							 &oe_idempotency_required, false,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_engine.idempotency_retention",
+							"How long an idempotency key is kept before maintenance deletes it.",
+							"0 and -1 keep keys for ever.",
+							&oe_idempotency_retention, OE_DEFAULT_IDEMPOTENCY_RETENTION,
+							OE_MIN_IDEMPOTENCY_RETENTION, OE_MAX_IDEMPOTENCY_RETENTION,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomBoolVariable("order_engine.idempotency_wait",
 							 "Whether a duplicate waits for a first call that is still running.",
 							 "When off it fails at once with 55P03.",
 							 &oe_idempotency_wait, true,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_engine.maintenance_interval",
+							"How often a worker does what is due at a time: limits of states, old keys.",
+							"0 leaves it to those who call run_maintenance().",
+							&oe_maintenance_interval, OE_DEFAULT_MAINTENANCE_INTERVAL,
+							OE_MIN_MAINTENANCE_INTERVAL, OE_MAX_MAINTENANCE_INTERVAL,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("order_engine.max_in_flight",
 							"Requests that one worker may have under way at once, over all endpoints.",
 							NULL,

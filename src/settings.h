@@ -21,6 +21,14 @@
 #define OE_MAX_HOLD_TIME			(366 * 86400)
 #define OE_DEFAULT_HOLD_TIME		1800
 
+#define OE_MIN_IDEMPOTENCY_RETENTION		(-1)	/* s */
+#define OE_MAX_IDEMPOTENCY_RETENTION		(366 * 86400)
+#define OE_DEFAULT_IDEMPOTENCY_RETENTION	(72 * 3600)
+
+#define OE_MIN_MAINTENANCE_INTERVAL			0	/* ms */
+#define OE_MAX_MAINTENANCE_INTERVAL			(3600 * 1000)
+#define OE_DEFAULT_MAINTENANCE_INTERVAL		10000
+
 extern char *oe_actor;
 extern char *oe_allow_cidrs;
 extern bool oe_allow_http;
@@ -28,7 +36,9 @@ extern char *oe_correlation_id;
 extern char *oe_databases;
 extern int	oe_hold_time;
 extern bool oe_idempotency_required;
+extern int	oe_idempotency_retention;
 extern bool oe_idempotency_wait;
+extern int	oe_maintenance_interval;
 extern int	oe_max_in_flight;
 extern char *oe_order_machine;
 extern int	oe_poll_interval;
