@@ -8,14 +8,16 @@
  *
  * The loop waits in one WaitEventSet for its latch (a commit wrote events), for
  * libcurl's descriptor, and for the death of the postmaster.  When woken it
- * takes results, reads on, sends, and now and then makes durable what was done.
- * Idle, it runs no SQL but one look every order_engine.poll_interval.  It holds
- * no transaction, snapshot or lock while a request is under way.
+ * takes results, reads on, sends, and now and then makes durable what was done;
+ * between two rounds it does maintenance that is due.  Idle, it runs no SQL but one
+ * look every order_engine.poll_interval and order_engine.maintenance_interval.  It
+ * holds no transaction, snapshot or lock while a request is under way.
  *
  * Accidents survived: kill at any point (the position in the tables is the only
  * truth); SIGTERM while requests hang (they are left, and repeated later); DROP
  * EXTENSION and DROP DATABASE (see worker_sql.c and CHECK_FOR_INTERRUPTS in the
- * loop); an error anywhere (the process ends and is started again).
+ * loop); an error in maintenance (see there) or anywhere else (the process ends
+ * and is started again).
  */
 #include "postgres.h"
 
@@ -28,6 +30,7 @@
 #include "config.h"
 #include "dispatch.h"
 #include "launcher.h"
+#include "maintenance.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -158,6 +161,7 @@ reload_settings(void)
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	configure_http();
+	oe_maintenance_reschedule(GetCurrentTimestamp());
 	if (strcmp(MyBgworkerEntry->bgw_extra, OE_BY_LAUNCHER) == 0)
 	{
 		char	   *name;
@@ -490,8 +494,13 @@ one_round(void)
 	if (slot != NULL)
 		pg_atomic_write_u32(&slot->in_flight, oe_in_flight);
 
+	oe_maintenance_run(now, oe_in_flight > 0);
+
 	/* let libcurl begin at once, then wait */
+	now = GetCurrentTimestamp();
 	timeout = earlier(oe_http_timeout(http), ms_until(now, next_poll));
+	if (oe_maintenance_next() != DT_NOEND)
+		timeout = earlier(timeout, ms_until(now, oe_maintenance_next()));
 	if (next_retry != 0)
 		timeout = earlier(timeout, ms_until(now, next_retry));
 	if (oe_unflushed > 0)
