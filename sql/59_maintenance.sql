@@ -10,29 +10,9 @@
  * less than that as well.
  */
 
-CREATE FUNCTION order_engine.idempotency_cutoff() RETURNS timestamptz
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'oe_idempotency_cutoff';
-COMMENT ON FUNCTION order_engine.idempotency_cutoff() IS
-'Internal: idempotency keys made before this time are older than order_engine.idempotency_retention; null when they are kept for ever.';
-
 CREATE FUNCTION order_engine.delete_expired_keys(batch integer) RETURNS integer
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	cutoff timestamptz := order_engine.idempotency_cutoff();
-	deleted integer;
-BEGIN
-	DELETE FROM order_engine.idempotency_key
-	WHERE ctid = ANY (ARRAY(
-		SELECT k.ctid FROM order_engine.idempotency_key k
-		WHERE k.created_at < cutoff
-		ORDER BY k.created_at
-		LIMIT batch
-		FOR UPDATE SKIP LOCKED));
-	GET DIAGNOSTICS deleted = ROW_COUNT;
-	RETURN deleted;
-END
-$$;
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_delete_expired_keys';
 COMMENT ON FUNCTION order_engine.delete_expired_keys(integer) IS
 'Internal: deletes the oldest idempotency keys, at most batch of them, that are older than order_engine.idempotency_retention; returns how many.';
 

@@ -39,7 +39,6 @@
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(oe_was_replayed);
-PG_FUNCTION_INFO_V1(oe_idempotency_cutoff);
 
 enum
 {
@@ -67,15 +66,6 @@ Datum
 oe_was_replayed(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(replayed && replayed_in == oe_compat_my_lxid());
-}
-
-/* What maintenance deletes by; in C because the setting is unknown until the library is loaded. */
-Datum
-oe_idempotency_cutoff(PG_FUNCTION_ARGS)
-{
-	if (oe_idempotency_retention <= 0)
-		PG_RETURN_NULL();
-	PG_RETURN_TIMESTAMPTZ(GetCurrentTimestamp() - (int64) oe_idempotency_retention * USECS_PER_SEC);
 }
 
 static void

@@ -75,7 +75,7 @@ $accepted += 2500;
 $node->wait_for_value('SELECT count(*) FROM order_engine.idempotency_key', '40');
 pass('old keys are collected, many batches one after the other');
 $node->configure('order_engine.idempotency_retention' => '-1');
-$node->safe_psql('postgres', q{UPDATE order_engine.idempotency_key SET created_at = 'epoch'});
+$node->safe_psql('postgres', q{UPDATE order_engine.idempotency_key SET created_at = now() - interval '2 hours'});
 is($node->value(q{SELECT order_engine.run_maintenance() ->> 'expired_keys'}),
 	'0', 'none when they are kept for ever');
 $node->configure('order_engine.idempotency_retention' => '3600');
