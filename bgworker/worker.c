@@ -494,7 +494,12 @@ one_round(void)
 	if (slot != NULL)
 		pg_atomic_write_u32(&slot->in_flight, oe_in_flight);
 
-	oe_maintenance_run(now, oe_in_flight > 0);
+	if (oe_maintenance_next() <= now)
+	{
+		/* what was just given to libcurl is on its way meanwhile */
+		oe_http_drive(http);
+		oe_maintenance_run(now, oe_in_flight > 0);
+	}
 
 	/* let libcurl begin at once, then wait */
 	now = GetCurrentTimestamp();
