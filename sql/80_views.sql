@@ -1,12 +1,13 @@
 /* Views for analysts. */
 
 CREATE VIEW order_engine.order_summary AS
-SELECT o.order_id, o.tenant, o.channel, o.order_number, o.region, o.terms,
+SELECT o.order_id, o.tenant, o.channel, o.order_number, o.region, o.seller, o.location, o.terms,
 	o.state, o.state_since, o.on_hold, o.expires_at, o.version,
 	o.payment_status, o.fulfillment_status, o.return_status,
 	o.currency, o.lines_total, o.shipping, o.tax, o.discount, o.total,
-	o.authorized_total, o.captured_total, o.refunded_total,
-	l.lines, l.units, l.units_cancelled, l.units_shipped, l.units_delivered, l.units_returned,
+	o.authorized_total, o.captured_total, o.refunded_total, o.charged_back_total, o.credited_total,
+	o.total - o.credited_total - (o.captured_total - o.refunded_total - o.charged_back_total) AS balance,
+	l.lines, l.units, l.units_cancelled, l.units_shipped, l.units_delivered, l.units_undelivered, l.units_returned,
 	o.placed_at, o.confirmed_at, o.first_shipped_at, o.delivered_at, o.completed_at, o.cancelled_at,
 	o.created_at, o.updated_at
 FROM order_engine.orders o
@@ -16,6 +17,7 @@ FROM order_engine.orders o
 			coalesce(pg_catalog.sum(line.cancelled), 0) AS units_cancelled,
 			coalesce(pg_catalog.sum(line.shipped), 0) AS units_shipped,
 			coalesce(pg_catalog.sum(line.delivered), 0) AS units_delivered,
+			coalesce(pg_catalog.sum(line.undelivered), 0) AS units_undelivered,
 			coalesce(pg_catalog.sum(line.returned), 0) AS units_returned
 		FROM order_engine.order_line line
 		WHERE line.order_id = o.order_id) l;
@@ -25,11 +27,13 @@ COMMENT ON COLUMN order_engine.order_summary.tenant IS 'order_engine.tenant when
 COMMENT ON COLUMN order_engine.order_summary.channel IS 'Sales channel.';
 COMMENT ON COLUMN order_engine.order_summary.order_number IS 'Number for people, unique per tenant and channel.';
 COMMENT ON COLUMN order_engine.order_summary.region IS 'Sales region; null when not given.';
+COMMENT ON COLUMN order_engine.order_summary.seller IS 'Seller of the lines that name none; null when not given.';
+COMMENT ON COLUMN order_engine.order_summary.location IS 'Location of the lines that name none; null when the engine chose.';
 COMMENT ON COLUMN order_engine.order_summary.terms IS 'prepaid, invoice or cash_on_delivery.';
 COMMENT ON COLUMN order_engine.order_summary.state IS 'State in its machine.';
 COMMENT ON COLUMN order_engine.order_summary.state_since IS 'When it entered the state.';
 COMMENT ON COLUMN order_engine.order_summary.on_hold IS 'True while a hold is open.';
-COMMENT ON COLUMN order_engine.order_summary.expires_at IS 'When a pending order expires; null when it has no limit.';
+COMMENT ON COLUMN order_engine.order_summary.expires_at IS 'When the time limit of the state passes; null when it has none.';
 COMMENT ON COLUMN order_engine.order_summary.version IS 'Number of events of the order.';
 COMMENT ON COLUMN order_engine.order_summary.payment_status IS 'unpaid, authorized, partially_paid, paid, partially_refunded or refunded.';
 COMMENT ON COLUMN order_engine.order_summary.fulfillment_status IS 'unfulfilled, partially_shipped, shipped, partially_delivered or delivered.';
@@ -43,11 +47,15 @@ COMMENT ON COLUMN order_engine.order_summary.total IS 'lines_total + shipping + 
 COMMENT ON COLUMN order_engine.order_summary.authorized_total IS 'Authorized and not yet captured or voided, in currency.';
 COMMENT ON COLUMN order_engine.order_summary.captured_total IS 'Captured, in currency, before refunds.';
 COMMENT ON COLUMN order_engine.order_summary.refunded_total IS 'Refunded, in currency.';
+COMMENT ON COLUMN order_engine.order_summary.charged_back_total IS 'Taken back by the customer''s bank, in currency.';
+COMMENT ON COLUMN order_engine.order_summary.credited_total IS 'What of the total need not be paid any more: goods that came back, and goodwill; in currency.';
+COMMENT ON COLUMN order_engine.order_summary.balance IS 'What the customer still owes: total - credited_total - (captured_total - refunded_total - charged_back_total), in currency; negative when money is to be refunded.';
 COMMENT ON COLUMN order_engine.order_summary.lines IS 'Number of lines.';
 COMMENT ON COLUMN order_engine.order_summary.units IS 'Units ordered, cancelled ones included.';
 COMMENT ON COLUMN order_engine.order_summary.units_cancelled IS 'Units cancelled.';
 COMMENT ON COLUMN order_engine.order_summary.units_shipped IS 'Units shipped.';
 COMMENT ON COLUMN order_engine.order_summary.units_delivered IS 'Units delivered.';
+COMMENT ON COLUMN order_engine.order_summary.units_undelivered IS 'Units that could not be delivered and came back.';
 COMMENT ON COLUMN order_engine.order_summary.units_returned IS 'Units returned.';
 COMMENT ON COLUMN order_engine.order_summary.placed_at IS 'Milestone: placed.';
 COMMENT ON COLUMN order_engine.order_summary.confirmed_at IS 'Milestone: confirmed (in the machine simple: paid).';
