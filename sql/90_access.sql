@@ -20,8 +20,23 @@ SELECT pg_catalog.pg_extension_config_dump('order_engine.access_rule', 'WHERE fa
 
 INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	-- analysts: no personal data, no payloads
+	('viewer', 'table', 'machine_state'),
+	('viewer', 'table', 'machine_transition'),
+	('viewer', 'table', 'order_funnel'),
+	('viewer', 'table', 'order_sale'),
 	('viewer', 'table', 'order_summary'),
+	('viewer', 'table', 'payment_reconciliation'),
+	('viewer', 'table', 'reservation_aging'),
+	('viewer', 'table', 'returns_by_reason'),
+	('viewer', 'table', 'sale_line'),
+	('viewer', 'table', 'sales_by_channel'),
+	('viewer', 'table', 'sales_by_region'),
+	('viewer', 'table', 'sales_by_seller'),
+	('viewer', 'table', 'sales_by_sku'),
+	('viewer', 'table', 'sales_daily'),
+	('viewer', 'table', 'state_durations'),
 	('viewer', 'table', 'stock_level'),
+	('viewer', 'table', 'stuck_orders'),
 	-- applications
 	('app', 'function', 'allowed_events'),
 	('app', 'function', 'cancel_order'),
@@ -50,6 +65,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'function', 'state_machine'),	-- CREATE TRIGGER asks for it
 	('operator', 'function', 'upsert_location'),
 	('operator', 'function', 'upsert_product'),
+	('operator', 'function', 'verify_orders'),
 	('operator', 'function', 'verify_stock'),
 	('operator', 'table', 'dead_letter'),
 	('operator', 'table', 'delivery_retry'),
