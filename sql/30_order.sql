@@ -44,6 +44,9 @@ CREATE TABLE order_engine.orders (
 	CHECK (total = lines_total + shipping + tax - discount),
 	CHECK (refunded_total <= captured_total)
 ) WITH (fillfactor = 80);
+-- Orders lie in the table in the order in which they were placed, near enough for an
+-- index that costs place_order next to nothing and serves the sales of some days.
+CREATE INDEX orders_placed_idx ON order_engine.orders USING brin (placed_at);
 CREATE INDEX orders_expires_idx ON order_engine.orders (expires_at) WHERE expires_at IS NOT NULL;
 COMMENT ON TABLE order_engine.orders IS
 'One row an order: its state, money, roll-ups and milestones. The trigger of the state machine guards every UPDATE, also one written by hand.';

@@ -10,7 +10,7 @@
 -- Lines are joined, not looked up order by order, so that the planner may read
 -- them by index for a few days and whole for years.
 CREATE VIEW order_engine.order_sale AS
-SELECT q.order_id, q.tenant, q.channel, q.region, q.currency, q.day, q.sold,
+SELECT q.order_id, q.tenant, q.channel, q.region, q.currency, q.placed_at, q.placed_at::date AS day, q.sold,
 	CASE WHEN q.sold THEN q.units ELSE 0 END AS units,
 	CASE WHEN q.sold THEN q.remaining ELSE 0 END AS gross,
 	CASE WHEN q.sold THEN q.discount ELSE 0 END AS discount,
@@ -22,7 +22,7 @@ SELECT q.order_id, q.tenant, q.channel, q.region, q.currency, q.day, q.sold,
 	CASE WHEN q.sold THEN q.ordered - q.remaining ELSE q.ordered END AS cancelled,
 	q.captured, q.refunded, q.charged_back
 FROM (SELECT o.order_id, o.tenant, o.channel, o.region, o.currency,
-		o.placed_at::date AS day,
+		o.placed_at,
 		o.cancelled_at IS NULL AND
 			(pg_catalog.count(l.line_no) = 0 OR pg_catalog.sum(l.quantity - l.cancelled) > 0) AS sold,
 		coalesce(pg_catalog.sum(l.quantity - l.cancelled), 0) AS units,
@@ -42,6 +42,7 @@ COMMENT ON COLUMN order_engine.order_sale.tenant IS 'order_engine.tenant when it
 COMMENT ON COLUMN order_engine.order_sale.channel IS 'Sales channel.';
 COMMENT ON COLUMN order_engine.order_sale.region IS 'Sales region; null when not given.';
 COMMENT ON COLUMN order_engine.order_sale.currency IS 'ISO 4217 code of the amounts.';
+COMMENT ON COLUMN order_engine.order_sale.placed_at IS 'When it was placed. A condition on it, rather than on day, reads only the orders of that time.';
 COMMENT ON COLUMN order_engine.order_sale.day IS 'Day on which it was placed, in the time zone of the session (SET timezone).';
 COMMENT ON COLUMN order_engine.order_sale.sold IS 'False for an order that was cancelled or expired, or of which every unit is cancelled.';
 COMMENT ON COLUMN order_engine.order_sale.units IS 'Units sold: ordered and not cancelled.';
@@ -177,7 +178,7 @@ COMMENT ON COLUMN order_engine.sales_by_region.refunded IS 'Money refunded of it
 COMMENT ON COLUMN order_engine.sales_by_region.charged_back IS 'Money that banks took back of it, in currency. Not subtracted from net: the customer still owes it.';
 
 CREATE VIEW order_engine.sale_line AS
-SELECT l.order_id, l.line_no, o.tenant, o.placed_at::date AS day, o.currency, c.minor_units,
+SELECT l.order_id, l.line_no, o.tenant, o.placed_at, o.placed_at::date AS day, o.currency, c.minor_units,
 	l.sku, l.seller, l.unit_price, l.quantity AS ordered,
 	CASE WHEN o.cancelled_at IS NULL THEN l.quantity - l.cancelled ELSE 0 END AS sold,
 	l.returned
@@ -189,6 +190,7 @@ COMMENT ON VIEW order_engine.sale_line IS 'The lines of every placed order with 
 COMMENT ON COLUMN order_engine.sale_line.order_id IS 'The order.';
 COMMENT ON COLUMN order_engine.sale_line.line_no IS 'Line of the order.';
 COMMENT ON COLUMN order_engine.sale_line.tenant IS 'order_engine.tenant when it was placed; empty without tenants.';
+COMMENT ON COLUMN order_engine.sale_line.placed_at IS 'When the order was placed. A condition on it, rather than on day, reads only the orders of that time.';
 COMMENT ON COLUMN order_engine.sale_line.day IS 'Day on which the order was placed, in the time zone of the session (SET timezone).';
 COMMENT ON COLUMN order_engine.sale_line.currency IS 'ISO 4217 code of the price.';
 COMMENT ON COLUMN order_engine.sale_line.minor_units IS 'Decimals of an amount in it.';
