@@ -89,9 +89,13 @@ SELECT place('held', 2);
 SELECT place('hangs', 3);
 SELECT place('closed', 4);
 RESET order_engine.order_machine;
-UPDATE order_engine.orders SET state = 'reminded', on_hold = true WHERE order_number = 'closed';
+UPDATE order_engine.orders SET state = 'reminded' WHERE order_number = 'closed';
 UPDATE order_engine.orders SET state = 'closed' WHERE order_number = 'closed';
-UPDATE order_engine.orders SET state = 'checked', on_hold = true WHERE order_number = 'held';
+UPDATE order_engine.orders SET state = 'checked' WHERE order_number = 'held';
+-- as a hold would
+SET session_replication_role = replica;
+UPDATE order_engine.orders SET on_hold = true WHERE order_number = 'held';
+RESET session_replication_role;
 UPDATE order_engine.orders SET state = 'checked' WHERE order_number = 'hangs';
 UPDATE order_engine.orders SET expires_at = now() WHERE order_number IN ('remind', 'held', 'hangs', 'closed');
 SELECT order_number, version FROM order_engine.orders WHERE order_number = 'held';
@@ -102,7 +106,9 @@ SELECT due_in FROM shown WHERE order_number = 'held';
 SELECT expires_at IS NULL AS taken_away FROM order_engine.orders WHERE order_number = 'closed';
 SELECT event, from_state, to_state FROM order_engine.history JOIN order_engine.orders USING (order_id) WHERE order_number = 'held' ORDER BY seq;
 -- once the reason is gone and the time has come
+SET session_replication_role = replica;
 UPDATE order_engine.orders SET on_hold = false, expires_at = now() WHERE order_number = 'held';
+RESET session_replication_role;
 SELECT order_engine.run_maintenance() ->> 'limits_fired' >= '1' AS fired;
 SELECT state FROM order_engine.orders WHERE order_number = 'held';
 
