@@ -73,7 +73,8 @@ INSERT INTO order_engine.orders (order_id, version, last_txid, machine_id, on_ho
 	placed_at, confirmed_at, first_shipped_at, delivered_at, completed_at, cancelled_at, created_at, updated_at)
 SELECT p.order_id, 3, pg_current_xact_id(), p.machine_id, p.i % 14 = 5, p.state, p.at + interval '30 minutes',
 	CASE WHEN p.state = 'pending' AND p.i % 4 < 3 THEN CASE p.i % 4 WHEN 0 THEN now() + interval '1 hour' WHEN 1 THEN now() - interval '1 minute'
-		ELSE now() - interval '1 hour' END END,
+		ELSE now() - interval '1 hour' END
+		WHEN p.i > 300 AND p.i % 5 = 2 THEN now() - interval '10 minutes' END,
 	p.tenant, p.channel, 'N' || p.i, 'customer ' || p.i % 20, p.region, (ARRAY['prepaid', 'invoice', 'cash_on_delivery'])[p.i % 11 % 3 + 1],
 	p.currency, l.total, 10, 4, CASE WHEN l.total > 5 THEN 5 ELSE 0 END, l.total + 14 - CASE WHEN l.total > 5 THEN 5 ELSE 0 END,
 	m.authorized, m.captured, m.refunded, m.charged_back, m.credited,
@@ -100,7 +101,7 @@ INSERT INTO order_engine.payment (payment_id, order_id, machine_id, state, state
 	amount, authorized, captured, voided, refunded, charged_back, next_attempt_at, kind, currency, provider, method)
 SELECT p.order_id * 10 + n, p.order_id, 1003,
 	(ARRAY['pending', 'authorized', 'captured', 'failed', 'voided'])[(p.i + n) % 5 + 1], p.at, p.at, p.at,
-	50, a.authorized, a.captured, CASE WHEN (p.i + n) % 5 = 4 THEN a.authorized - a.captured ELSE 0 END,
+	50, a.authorized, a.captured, CASE WHEN (p.i + n) % 5 = 4 AND p.i % 2 = 0 THEN a.authorized - a.captured ELSE 0 END,
 	least(a.captured, p.i % 3 * 10), CASE WHEN p.i % 13 = 2 THEN least(a.captured, 5) ELSE 0 END,
 	CASE p.i % 12 WHEN 4 THEN now() - interval '1 hour' WHEN 5 THEN now() + interval '1 hour' END,
 	(ARRAY['authorization', 'capture'])[n], p.currency, (ARRAY['adyen', 'stripe'])[p.i % 2 + 1], 'card'
@@ -112,7 +113,7 @@ INSERT INTO order_engine.payment_transaction (transaction_id, payment_id, order_
 	return_id, kind, state, provider, provider_ref)
 SELECT y.payment_id * 10 + n, y.payment_id, y.order_id, CASE WHEN y.order_id % 9 = n THEN 20 ELSE 25 END, 25, c.created, c.created,
 	CASE WHEN s.state IN ('success', 'failure') THEN c.created END,
-	CASE WHEN s.kind = 'refund' AND y.order_id % 5 = 0 THEN y.order_id * 10 + 5 END,
+	CASE WHEN s.kind = 'refund' AND y.order_id % 5 < 3 THEN y.order_id * 10 + 5 END,
 	s.kind, s.state, y.provider, CASE WHEN s.state <> 'initial' THEN 'ref ' || y.payment_id || '-' || n END
 FROM order_engine.payment y
 	CROSS JOIN generate_series(1, 3) AS n
