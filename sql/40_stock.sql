@@ -4,6 +4,7 @@ CREATE TABLE order_engine.stock (
 	on_hand			integer		NOT NULL DEFAULT 0 CHECK (on_hand >= 0),
 	reserved		integer		NOT NULL DEFAULT 0,
 	backorder_limit	integer		NOT NULL DEFAULT 0 CHECK (backorder_limit >= 0),
+	safety_stock	integer		NOT NULL DEFAULT 0 CHECK (safety_stock >= 0),
 	slot			smallint	NOT NULL DEFAULT 0 CHECK (slot >= 0),
 	sku				text		NOT NULL,
 	location		text		NOT NULL,
@@ -15,6 +16,7 @@ COMMENT ON TABLE order_engine.stock IS
 COMMENT ON COLUMN order_engine.stock.on_hand IS 'Units that lie there, reserved ones included.';
 COMMENT ON COLUMN order_engine.stock.reserved IS 'Units that reservations hold.';
 COMMENT ON COLUMN order_engine.stock.backorder_limit IS 'Units that may be reserved beyond what lies there.';
+COMMENT ON COLUMN order_engine.stock.safety_stock IS 'Units that are kept back: no reservation may bring what is available, over all slots of the location, below 0. It may exceed what is there; then nothing can be reserved until it does not.';
 COMMENT ON COLUMN order_engine.stock.slot IS 'Part of a SKU that was split to spread contention; 0 when not split.';
 COMMENT ON COLUMN order_engine.stock.sku IS 'The product.';
 COMMENT ON COLUMN order_engine.stock.location IS 'The location.';
@@ -41,12 +43,12 @@ COMMENT ON TABLE order_engine.reservation IS
 COMMENT ON COLUMN order_engine.reservation.reservation_id IS 'Id of the reservation; for an order the order_id.';
 COMMENT ON COLUMN order_engine.reservation.expires_at IS 'When the hold ends by itself; null when it does not.';
 COMMENT ON COLUMN order_engine.reservation.created_at IS 'When it was made.';
-COMMENT ON COLUMN order_engine.reservation.quantity IS 'Units that are held, or that were given back when it was released or expired; 0 once all are shipped.';
+COMMENT ON COLUMN order_engine.reservation.quantity IS 'Units that are held, or that were given back when it was released or expired; 0 when committed.';
 COMMENT ON COLUMN order_engine.reservation.shipped IS 'Units of it that left the house.';
 COMMENT ON COLUMN order_engine.reservation.slot IS 'Slot of the stock row.';
 COMMENT ON COLUMN order_engine.reservation.sku IS 'The product.';
 COMMENT ON COLUMN order_engine.reservation.location IS 'The location.';
-COMMENT ON COLUMN order_engine.reservation.state IS 'held, committed (shipped), released or expired; the last three are final.';
+COMMENT ON COLUMN order_engine.reservation.state IS 'held, committed (all that was not given back is shipped), released (nothing was shipped) or expired; the last three are final.';
 COMMENT ON COLUMN order_engine.reservation.ref IS 'The caller''s own reference of a cart reservation; null for an order.';
 SELECT pg_catalog.pg_extension_config_dump('order_engine.reservation', '');
 

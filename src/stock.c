@@ -23,7 +23,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/int.h"
 #include "errors.h"
 #include "miscadmin.h"
 #include "query.h"
@@ -52,40 +51,6 @@ typedef struct Reserve
 	OeJson		shortages;
 	int			nshortages;
 } Reserve;
-
-/* by SKU, then location, with "any location" last */
-static int
-compare_needs(const void *a, const void *b)
-{
-	const OeStockNeed *left = a;
-	const OeStockNeed *right = b;
-	int			result = strcmp(left->sku, right->sku);
-
-	if (result != 0)
-		return result;
-	if (left->location == NULL || right->location == NULL)
-		return (left->location == NULL) - (right->location == NULL);
-	return strcmp(left->location, right->location);
-}
-
-/* Sorts, and makes one need of those for the same SKU and location. */
-static int
-fold(OeStockNeed *needs, int n)
-{
-	int			last = 0;
-
-	qsort(needs, n, sizeof(OeStockNeed), compare_needs);
-	for (int i = 1; i < n; i++)
-	{
-		if (compare_needs(&needs[last], &needs[i]) != 0)
-			needs[++last] = needs[i];
-		else if (pg_add_s32_overflow(needs[last].quantity, needs[i].quantity, &needs[last].quantity))
-			ereport(ERROR,
-					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-					 errmsg("quantities of \"%s\" add up to more than %d", needs[last].sku, PG_INT32_MAX)));
-	}
-	return n == 0 ? 0 : last + 1;
-}
 
 static int64
 free_units(const OeStockRow *row)
@@ -475,7 +440,7 @@ oe_stock_reserve(int64 reservation_id, const char *ref, OeStockNeed *needs, int 
 {
 	Reserve		r = {0};
 
-	n = fold(needs, n);
+	n = oe_needs_fold(needs, n);
 	if (n == 0)
 		return;
 

@@ -45,17 +45,57 @@ extern bool oe_stock_is_held(int64 reservation_id);
 /*
  * Gives back whatever is still held; true when something was.  kind is
  * "release" or "expire" and names the final state and the entry in the ledger.
+ *
+ * Of a row that was shipped in part only the held rest is given back.  With
+ * "release" it is committed then, with quantity 0: nothing of it was lost, so
+ * oe_stock_is_held() stays true and a later call does not raise OE202.  With
+ * "expire" it is expired: units were lost that somebody may still count on.
  */
 extern bool oe_stock_release(int64 reservation_id, const char *kind,
 							 const char *reason, TimestampTz at);
 
 /*
  * Gives back a part, the quantities of the needs, as far as it is still held.
+ * The array is sorted and used up.
  */
 extern void oe_stock_release_part(int64 reservation_id, OeStockNeed *needs, int n,
 								  const char *reason, TimestampTz at);
 
-/* What is held leaves the house: on_hand and reserved go down; OE202 when something is no longer held. */
+/* All that is held leaves the house, from where it is held; OE202 when something is no longer held. */
 extern void oe_stock_ship(int64 reservation_id, TimestampTz at);
+
+/*
+ * A part leaves the house: on_hand and reserved go down, units go from
+ * reservation.quantity to reservation.shipped, and a row without a rest is
+ * committed.  The array is sorted and used up.
+ *
+ * location NULL: units go from where they are held, those at the location of
+ * the need first.  Else all go from that location; for what is held elsewhere
+ * the reservation moves there first, as far as units are free there (neither
+ * promised nor kept back as safety stock).
+ *
+ * OE202 when fewer units are held than are to leave.  OE201 with every (sku,
+ * location) where less lies than must leave: promised beyond what lay there, or
+ * not free for what is held elsewhere.  reference_id goes into the ledger (the
+ * order or its fulfillment).
+ */
+extern void oe_stock_ship_units(int64 order_id, const char *location,
+								OeStockNeed *needs, int n,
+								int64 reference_id, TimestampTz at);
+
+typedef struct OeRestock
+{
+	const char *sku;
+	const char *location;
+	int32		quantity;
+} OeRestock;
+
+/*
+ * Units come (back) into the house: on_hand goes up, in the emptiest slot; a
+ * stock row that is missing is made.  OE005 for a location that does not exist
+ * ("default" is made), 22003 for more than 2147483647 units at a location.
+ */
+extern void oe_stock_restock(const OeRestock *items, int n, int64 reference_id,
+							 const char *reason, TimestampTz at);
 
 #endif							/* OE_STOCK_H */

@@ -4,11 +4,45 @@
  */
 #include "postgres.h"
 
+#include "common/int.h"
 #include "context.h"
 #include "relations.h"
 #include "stock_row.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+
+/* by SKU, then location, with "any location" last */
+static int
+compare_needs(const void *a, const void *b)
+{
+	const OeStockNeed *left = a;
+	const OeStockNeed *right = b;
+	int			result = strcmp(left->sku, right->sku);
+
+	if (result != 0)
+		return result;
+	if (left->location == NULL || right->location == NULL)
+		return (left->location == NULL) - (right->location == NULL);
+	return strcmp(left->location, right->location);
+}
+
+int
+oe_needs_fold(OeStockNeed *needs, int n)
+{
+	int			last = 0;
+
+	qsort(needs, n, sizeof(OeStockNeed), compare_needs);
+	for (int i = 1; i < n; i++)
+	{
+		if (compare_needs(&needs[last], &needs[i]) != 0)
+			needs[++last] = needs[i];
+		else if (pg_add_s32_overflow(needs[last].quantity, needs[i].quantity, &needs[last].quantity))
+			ereport(ERROR,
+					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+					 errmsg("quantities of \"%s\" add up to more than %d", needs[last].sku, PG_INT32_MAX)));
+	}
+	return n == 0 ? 0 : last + 1;
+}
 
 static int
 compare_rows(const void *a, const void *b)
@@ -27,6 +61,7 @@ read_counters(OeRows *stock, OeStockRow *row)
 	row->on_hand = DatumGetInt32(oe_rows_get(stock, Anum_stock_on_hand));
 	row->reserved = DatumGetInt32(oe_rows_get(stock, Anum_stock_reserved));
 	row->backorder_limit = DatumGetInt32(oe_rows_get(stock, Anum_stock_backorder_limit));
+	row->safety_stock = DatumGetInt32(oe_rows_get(stock, Anum_stock_safety_stock));
 }
 
 OeStockRow *
@@ -68,6 +103,34 @@ oe_stock_lock(OeRows *stock, OeStockRow *row, LockWaitPolicy wait_policy, bool l
 		return false;
 	read_counters(stock, row);
 	return true;
+}
+
+void
+oe_stock_lock_key(OeRows *stock, const char *sku, const char *location, int16 slot, OeStockRow *row)
+{
+	Datum		keys[3];
+
+	memset(row, 0, sizeof(OeStockRow));
+	keys[0] = CStringGetTextDatum(sku);
+	keys[1] = CStringGetTextDatum(location);
+	keys[2] = Int16GetDatum(slot);
+	if (oe_rows_find(stock, keys))
+	{
+		row->tid = stock->slot->tts_tid;
+		row->location = location;
+		row->slot = slot;
+	}
+	if (row->location == NULL || !oe_stock_lock(stock, row, LockWaitBlock, true))
+		oe_stock_row_missing(sku, location);
+}
+
+void
+oe_stock_row_missing(const char *sku, const char *location)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("stock row of \"%s\" at \"%s\" is missing", sku, location),
+			 errhint("order_engine.verify_stock() lists what differs.")));
 }
 
 void

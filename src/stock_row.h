@@ -6,8 +6,10 @@
 #define OE_STOCK_ROW_H
 
 #include "append.h"
+#include "compat.h"
 #include "datatype/timestamp.h"
 #include "rows.h"
+#include "stock.h"
 
 /* columns, as sql/40_stock.sql defines them */
 enum
@@ -15,6 +17,7 @@ enum
 	Anum_stock_on_hand = 1,
 	Anum_stock_reserved,
 	Anum_stock_backorder_limit,
+	Anum_stock_safety_stock,
 	Anum_stock_slot,
 	Anum_stock_sku,
 	Anum_stock_location
@@ -50,6 +53,9 @@ enum
 	Natts_stock_movement = Anum_stock_movement_actor
 };
 
+/* Sorts needs by SKU, then location with "any" last, and makes one need of equals. */
+extern int	oe_needs_fold(OeStockNeed *needs, int n);
+
 /* A stock row as it was read, or locked. */
 typedef struct OeStockRow
 {
@@ -59,6 +65,7 @@ typedef struct OeStockRow
 	int32		on_hand;
 	int32		reserved;
 	int32		backorder_limit;
+	int32		safety_stock;
 	int32		priority;		/* of the location */
 	int64		at_location;	/* free units of all its slots */
 	int32		take;			/* units to be reserved */
@@ -77,9 +84,28 @@ extern OeStockRow *oe_stock_load(OeRows *stock, const char *sku, const char *loc
  */
 extern bool oe_stock_lock(OeRows *stock, OeStockRow *row, LockWaitPolicy wait_policy, bool latest);
 
+/*
+ * Finds a stock row by its whole key and locks it; "stock" is opened with three
+ * keys.  XX001 when it is missing, for some reservation says that it is there.
+ */
+extern void oe_stock_lock_key(OeRows *stock, const char *sku, const char *location, int16 slot,
+							  OeStockRow *row);
+
+/* Raises that error. */
+pg_noreturn extern void oe_stock_row_missing(const char *sku, const char *location);
+
 /* Stores new counters in a locked row; elog(ERROR) when they break its rules. */
 extern void oe_stock_store(OeRows *stock, OeStockRow *row, const char *sku,
 						   int64 on_hand, int64 reserved);
+
+/* OE005 unless the location exists; "default" is made when it does not. */
+extern void oe_stock_require_location(const char *location);
+
+/* Makes slot 0 of a SKU at a location unless it is there. */
+extern void oe_stock_make_row(const char *sku, const char *location);
+
+/* Raises 22003. */
+pg_noreturn extern void oe_stock_too_many(const char *sku, const char *location);
 
 /* Appends to the ledger; reference_id 0 and reason NULL for none. */
 typedef struct OeLedger

@@ -26,64 +26,6 @@ PG_FUNCTION_INFO_V1(oe_adjust_stock);
 PG_FUNCTION_INFO_V1(oe_reserve_stock);
 PG_FUNCTION_INFO_V1(oe_release_stock);
 
-/* where stock lies as long as nobody thinks of locations */
-#define DEFAULT_LOCATION	"default"
-
-static void
-make_default_location(void)
-{
-	static OeQuery query = {
-		"INSERT INTO order_engine.location (location, name)"
-		" VALUES ('" DEFAULT_LOCATION "', 'Default location') ON CONFLICT DO NOTHING",
-		0, {0}
-	};
-
-	oe_spi_connect();
-	oe_query_run(&query, NULL, NULL, false, SPI_OK_INSERT);
-	oe_spi_finish();
-}
-
-/* Only the default location is made here: a name that is mistyped must not become one. */
-static void
-require_location(const char *location)
-{
-	OeRows	   *rows = oe_rows_open(oe_relid(OE_REL_LOCATION), AccessShareLock, 1, NULL);
-	Datum		key = CStringGetTextDatum(location);
-	bool		found = oe_rows_find(rows, &key);
-	OeJson		json;
-
-	oe_rows_close(rows);
-	if (found)
-		return;
-	if (strcmp(location, DEFAULT_LOCATION) == 0)
-		make_default_location();
-	else
-	{
-		oe_json_begin(&json);
-		oe_json_text(&json, "entity", "location");
-		oe_json_text(&json, "id", location);
-		ereport(ERROR,
-				(errcode(ERRCODE_OE_NOT_FOUND),
-				 errmsg("location \"%s\" does not exist", location),
-				 errdetail_internal("%s", oe_json_end(&json)),
-				 errhint("Locations are made by order_engine.upsert_location().")));
-	}
-}
-
-static void
-make_stock_row(const char *sku, const char *location)
-{
-	static OeQuery query = {
-		"INSERT INTO order_engine.stock (sku, location) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-		2, {TEXTOID, TEXTOID}
-	};
-	Datum		values[2] = {CStringGetTextDatum(sku), CStringGetTextDatum(location)};
-
-	oe_spi_connect();
-	oe_query_run(&query, values, NULL, false, SPI_OK_INSERT);
-	oe_spi_finish();
-}
-
 /* Locks the slots of a SKU at a location; makes the first one when there is none. */
 static OeStockRow *
 lock_slots(OeRows *stock, const char *sku, const char *location, LockWaitPolicy wait_policy, int *count)
@@ -93,7 +35,7 @@ lock_slots(OeRows *stock, const char *sku, const char *location, LockWaitPolicy 
 
 	if (*count == 0)
 	{
-		make_stock_row(sku, location);
+		oe_stock_make_row(sku, location);
 		oe_rows_refresh(stock);
 		slots = oe_stock_load(stock, sku, location, count);
 	}
@@ -208,7 +150,7 @@ oe_adjust_stock(PG_FUNCTION_ARGS)
 	if (!oe_product_find(rows, sku, &product))
 		oe_unknown_skus(&sku, 1);
 	oe_rows_close(rows);
-	require_location(location);
+	oe_stock_require_location(location);
 
 	rows = oe_rows_open(oe_relid(OE_REL_STOCK), RowExclusiveLock, 1, NULL);
 	slots = lock_slots(rows, sku, location, oe_idempotency_lock_policy(&call), &n);
