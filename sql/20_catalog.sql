@@ -60,3 +60,15 @@ COMMENT ON COLUMN order_engine.location.region IS 'Region that it serves, free t
 COMMENT ON COLUMN order_engine.location.priority IS 'Lower numbers are tried first when an order names no location.';
 -- No row of it is made here: what the user changed in such a row would not be in the dump.
 SELECT pg_catalog.pg_extension_config_dump('order_engine.location', '');
+
+CREATE TABLE order_engine.channel_location (
+	priority		integer		NOT NULL,
+	channel			text		NOT NULL CHECK (channel <> ''),
+	location		text		NOT NULL REFERENCES order_engine.location,
+	PRIMARY KEY (channel, location)
+);
+COMMENT ON TABLE order_engine.channel_location IS 'Locations that orders of a sales channel take stock from. A channel without rows takes it from every location, by the priority of the location. Written by set_channel_locations.';
+COMMENT ON COLUMN order_engine.channel_location.priority IS 'Lower numbers are tried first.';
+COMMENT ON COLUMN order_engine.channel_location.channel IS 'The sales channel.';
+COMMENT ON COLUMN order_engine.channel_location.location IS 'The location.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.channel_location', '');

@@ -42,12 +42,13 @@ CREATE FUNCTION order_engine.reserve_stock(
 	items jsonb,
 	ref text DEFAULT NULL,
 	ttl interval DEFAULT NULL,
-	idempotency_key text DEFAULT NULL)
+	idempotency_key text DEFAULT NULL,
+	channel text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_reserve_stock';
-COMMENT ON FUNCTION order_engine.reserve_stock(jsonb, text, interval, text) IS
-'Reserves stock without an order, as for a cart, and returns the reservation_id. items: [{"sku", "quantity", "location"}, ...]. ref is the caller''s own reference; ttl says how long it is held and defaults to order_engine.hold_time. '
+COMMENT ON FUNCTION order_engine.reserve_stock(jsonb, text, interval, text, text) IS
+'Reserves stock without an order, as for a cart, and returns the reservation_id. items: [{"sku", "quantity", "location"}, ...]. ref is the caller''s own reference; ttl says how long it is held and defaults to order_engine.hold_time; with channel the stock is taken from the locations of that sales channel, as place_order does. '
 'Errors: 22004 and 22023 for arguments, OE101 and OE102 for the key, OE201 with every line that is short, OE203 with every unknown SKU.';
 
 CREATE FUNCTION order_engine.release_stock(

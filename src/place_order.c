@@ -39,7 +39,7 @@ enum
 {
 	ARG_CUSTOMER_ID, ARG_ITEMS, ARG_CURRENCY, ARG_ORDER_NUMBER, ARG_CHANNEL, ARG_REGION, ARG_TERMS,
 	ARG_SHIPPING, ARG_TAX, ARG_DISCOUNT, ARG_EXPECTED_TOTAL, ARG_HOLD_FOR, ARG_METADATA,
-	ARG_IDEMPOTENCY_KEY, ARG_SELLER, ARG_LOCATION
+	ARG_IDEMPOTENCY_KEY, ARG_SELLER, ARG_LOCATION, ARG_RESERVATION_ID
 };
 
 /* columns of order_line, as sql/30_order.sql defines them */
@@ -65,6 +65,7 @@ typedef struct Placing
 	char	   *region;
 	char	   *seller;			/* of the lines that name none */
 	char	   *location;		/* the same */
+	int64		cart_id;		/* reservation that the order takes over, 0 for none */
 	Jsonb	   *metadata;
 	int			minor_units;
 	Numeric		lines_total;
@@ -117,6 +118,8 @@ make_request(FunctionCallInfo fcinfo, Jsonb *items, Jsonb *metadata)
 	push_amount(&state, "discount", fcinfo, ARG_DISCOUNT);
 	push_amount(&state, "expected_total", fcinfo, ARG_EXPECTED_TOTAL);
 	oe_jsonb_push_text(&state, "hold_for", oe_hold_text(hold_for(fcinfo)));
+	if (!PG_ARGISNULL(ARG_RESERVATION_ID))
+		oe_jsonb_push_int64(&state, "reservation_id", PG_GETARG_INT64(ARG_RESERVATION_ID));
 	oe_jsonb_push_jsonb(&state, "items", items);
 	oe_jsonb_push_jsonb(&state, "metadata", metadata);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
@@ -405,6 +408,7 @@ record(const Placing *p, Jsonb *lines)
 static void
 reserve(const Placing *p)
 {
+	OeReservation reservation = {0};
 	OeStockNeed *needs = palloc(p->nlines * sizeof(OeStockNeed));
 	int			n = 0;
 
@@ -415,7 +419,12 @@ reserve(const Placing *p)
 		if (p->lines[i].tracked)
 			needs[n++] = (OeStockNeed) {item->sku, item->location, item->quantity};
 	}
-	oe_stock_reserve(p->order.order_id, NULL, needs, n, p->hold_until, p->at);
+	reservation.reservation_id = p->order.order_id;
+	reservation.channel = p->order.channel;
+	reservation.cart_id = p->cart_id;
+	reservation.expires_at = p->hold_until;
+	reservation.at = p->at;
+	oe_stock_reserve(&reservation, needs, n);
 }
 
 Datum
@@ -450,6 +459,11 @@ oe_place_order(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be prepaid, invoice or cash_on_delivery", "terms")));
+	if (!PG_ARGISNULL(ARG_RESERVATION_ID))
+	{
+		p.cart_id = PG_GETARG_INT64(ARG_RESERVATION_ID);
+		oe_stock_require_cart(p.cart_id);
+	}
 	p.minor_units = oe_currency_minor_units(p.order.currency);
 	enter_machine(&p, hold_for(fcinfo));
 	make_lines(&p, items);

@@ -23,6 +23,7 @@ static const char *const names[OE_REL_COUNT] = {
 	[OE_REL_CURRENCY] = "currency",
 	[OE_REL_PRODUCT] = "product",
 	[OE_REL_LOCATION] = "location",
+	[OE_REL_CHANNEL_LOCATION] = "channel_location",
 	[OE_REL_ORDERS] = "orders",
 	[OE_REL_ORDER_LINE] = "order_line",
 	[OE_REL_PAYMENT] = "payment",

@@ -26,25 +26,19 @@
 #include "errors.h"
 #include "miscadmin.h"
 #include "query.h"
-#include "settings.h"
 #include "stock.h"
-#include "stock_row.h"
+#include "stock_choose.h"
+#include "stock_held.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/timestamp.h"
 
 /* how often a slot that was snatched away is looked for again, before waiting */
 #define FREE_SLOT_ATTEMPTS	3
 
-#define Anum_location_priority		4
-#define DEFAULT_PRIORITY			100
-
 typedef struct Reserve
 {
-	int64		reservation_id;
-	const char *ref;
-	TimestampTz expires_at;
-	TimestampTz at;
+	const OeReservation *reservation;
+	OePlaces	places;
 	OeRows	   *stock;
 	OeAppender *reservations;
 	OeLedger	ledger;
@@ -52,146 +46,69 @@ typedef struct Reserve
 	int			nshortages;
 } Reserve;
 
-static int64
-free_units(const OeStockRow *row)
+/* Which rows are locked. */
+typedef enum LockExtent
 {
-	return (int64) row->on_hand - row->reserved + row->freed - row->take;
-}
+	LOCK_GIVEN,					/* those that are given something */
+	LOCK_ENOUGH,				/* up to one that suffices by itself */
+	LOCK_ALL
+} LockExtent;
 
-/* priority, then most stock; within a location the fullest slot */
-static int
-compare_preference(const void *a, const void *b)
+/* Stores the reservation of what a row gives. */
+static void
+append_reservation(Reserve *r, const char *sku, const OeStockRow *row)
 {
-	const OeStockRow *left = *(OeStockRow *const *) a;
-	const OeStockRow *right = *(OeStockRow *const *) b;
-	int			result;
+	const OeReservation *reservation = r->reservation;
+	const char *ref = reservation->ref;
+	Datum		values[Natts_reservation];
+	bool		nulls[Natts_reservation] = {false};
 
-	if (left->priority != right->priority)
-		return left->priority < right->priority ? -1 : 1;
-	if (left->at_location != right->at_location)
-		return left->at_location > right->at_location ? -1 : 1;
-	if ((result = strcmp(left->location, right->location)) != 0)
-		return result;
-	if (free_units(left) != free_units(right))
-		return free_units(left) > free_units(right) ? -1 : 1;
-	return (int) left->slot - (int) right->slot;
-}
-
-/* The rows in the order in which they are drawn from. */
-static OeStockRow **
-prefer(OeStockRow *rows, int nrows)
-{
-	OeStockRow **preferred = palloc(Max(nrows, 1) * sizeof(OeStockRow *));
-	OeRows	   *locations = NULL;
-
-	for (int i = 0; i < nrows; i++)
-		preferred[i] = &rows[i];
-	if (nrows < 2)
-		return preferred;
-
-	/* slots of one location are neighbours */
-	for (int i = 0, next; i < nrows; i = next)
-	{
-		int64		at_location = 0;
-		int32		priority = DEFAULT_PRIORITY;
-
-		for (next = i; next < nrows && strcmp(rows[i].location, rows[next].location) == 0; next++)
-			at_location += Max(free_units(&rows[next]), 0);
-		if (next - i < nrows)
-		{
-			Datum		key = CStringGetTextDatum(rows[i].location);
-
-			if (locations == NULL)
-				locations = oe_rows_open(oe_relid(OE_REL_LOCATION), AccessShareLock, 1, NULL);
-			if (oe_rows_find(locations, &key))
-				priority = DatumGetInt32(oe_rows_get(locations, Anum_location_priority));
-		}
-		for (int j = i; j < next; j++)
-		{
-			rows[j].at_location = at_location;
-			rows[j].priority = priority;
-		}
-	}
-	if (locations != NULL)
-		oe_rows_close(locations);
-	qsort(preferred, nrows, sizeof(OeStockRow *), compare_preference);
-	return preferred;
-}
-
-/*
- * Distributes the needs over the rows.  What lies there goes first, then what
- * may be promised beyond it.  missing[i] is what need i does not get; the result
- * tells whether all get everything.
- */
-static bool
-distribute(OeStockRow *rows, int nrows, const OeStockNeed *needs, int n, int32 *missing)
-{
-	OeStockRow **preferred;
-	bool		complete = true;
-
-	for (int i = 0; i < nrows; i++)
-		rows[i].take = 0;
-	preferred = prefer(rows, nrows);
-
-	for (int i = 0; i < n; i++)
-	{
-		missing[i] = needs[i].quantity;
-		for (int beyond = 0; beyond <= 1; beyond++)
-		{
-			for (int j = 0; j < nrows && missing[i] > 0; j++)
-			{
-				OeStockRow *row = preferred[j];
-				int64		units = free_units(row) + (beyond ? row->backorder_limit : 0);
-
-				if (units <= 0 ||
-					(needs[i].location != NULL && strcmp(needs[i].location, row->location) != 0))
-					continue;
-				units = Min(units, missing[i]);
-				row->take += (int32) units;
-				missing[i] -= (int32) units;
-			}
-		}
-		if (missing[i] > 0)
-			complete = false;
-	}
-	pfree(preferred);
-	return complete;
+#define SET(column, datum) values[Anum_reservation_##column - 1] = (datum)
+	SET(reservation_id, Int64GetDatum(reservation->reservation_id));
+	SET(expires_at, TimestampTzGetDatum(reservation->expires_at));
+	nulls[Anum_reservation_expires_at - 1] = TIMESTAMP_IS_NOEND(reservation->expires_at);
+	SET(created_at, TimestampTzGetDatum(reservation->at));
+	SET(quantity, Int32GetDatum(row->take + row->moved));
+	SET(shipped, Int32GetDatum(0));
+	SET(slot, Int16GetDatum(row->slot));
+	SET(sku, CStringGetTextDatum(sku));
+	SET(location, CStringGetTextDatum(row->location));
+	SET(state, CStringGetTextDatum("held"));
+	SET(ref, ref == NULL ? (Datum) 0 : CStringGetTextDatum(ref));
+	nulls[Anum_reservation_ref - 1] = ref == NULL;
+#undef SET
+	oe_append_row(r->reservations, values, nulls);
 }
 
 /* Stores what the rows give, and what reserves it. */
 static void
 store(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
 {
+	const OeReservation *reservation = r->reservation;
+
 	for (int i = 0; i < nrows; i++)
 	{
 		OeStockRow *row = &rows[i];
-		Datum		values[Natts_reservation];
-		bool		nulls[Natts_reservation] = {false};
 
-		if (row->take == 0 && row->freed == 0)
+		if (row->take == 0 && row->freed == 0 && row->given == 0)
 			continue;
 		oe_stock_store(r->stock, row, sku, row->on_hand,
-					   (int64) row->reserved - row->freed + row->take);
-		if (row->take == 0)
-			continue;
+					   (int64) row->reserved - row->freed - row->given + row->moved + row->take);
 
-#define SET(column, datum) values[Anum_reservation_##column - 1] = (datum)
-		SET(reservation_id, Int64GetDatum(r->reservation_id));
-		SET(expires_at, TimestampTzGetDatum(r->expires_at));
-		nulls[Anum_reservation_expires_at - 1] = TIMESTAMP_IS_NOEND(r->expires_at);
-		SET(created_at, TimestampTzGetDatum(r->at));
-		SET(quantity, Int32GetDatum(row->take));
-		SET(shipped, Int32GetDatum(0));
-		SET(slot, Int16GetDatum(row->slot));
-		SET(sku, CStringGetTextDatum(sku));
-		SET(location, CStringGetTextDatum(row->location));
-		SET(state, CStringGetTextDatum("held"));
-		SET(ref, r->ref == NULL ? (Datum) 0 : CStringGetTextDatum(r->ref));
-		nulls[Anum_reservation_ref - 1] = r->ref == NULL;
-#undef SET
-		oe_append_row(r->reservations, values, nulls);
-		oe_ledger_add(&r->ledger, r->reservation_id, "reserve", NULL, sku, row->location, row->slot,
-					  0, row->take);
+#define ADD(id, kind, units) \
+		oe_ledger_add(&r->ledger, (id), (kind), NULL, sku, row->location, row->slot, 0, (units))
+		if (row->moved > 0)
+		{
+			ADD(reservation->cart_id, "move", -row->moved);
+			ADD(reservation->reservation_id, "move", row->moved);
+		}
+		if (row->given > row->moved)
+			ADD(reservation->cart_id, "release", -(row->given - row->moved));
+		if (row->take > 0)
+			ADD(reservation->reservation_id, "reserve", row->take);
+#undef ADD
+		if (row->take + row->moved > 0)
+			append_reservation(r, sku, row);
 	}
 }
 
@@ -214,7 +131,10 @@ take_free_slot(Reserve *r, const OeStockNeed *need)
 		if (attempt > 0)
 			oe_rows_refresh(r->stock);
 		rows = oe_stock_load(r->stock, need->sku, need->location, &nrows);
-		preferred = prefer(rows, nrows);
+		nrows = oe_stock_eligible(rows, nrows, need, 1, &r->places);
+		if (!oe_stock_settled(rows, nrows))
+			return false;
+		preferred = oe_stock_prefer(rows, nrows, &r->places);
 
 		/* only the slots of the location whose turn it is */
 		while (first < nrows && preferred[first]->at_location <= 0)
@@ -228,7 +148,7 @@ take_free_slot(Reserve *r, const OeStockNeed *need)
 			OeStockRow *row = preferred[first + (i + MyProcPid) % nslots];
 			OeRowLock	lock;
 
-			if (free_units(row) < need->quantity)
+			if (oe_stock_free_units(row) - row->safety_stock < need->quantity)
 				continue;
 			lock = oe_rows_lock(r->stock, &row->tid, LockWaitSkip, false);
 			if (lock == OE_ROW_LOCKED)
@@ -279,7 +199,7 @@ take_back_expired(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
 		slots[i] = Int16GetDatum(rows[i].slot);
 	}
 	values[0] = CStringGetTextDatum(sku);
-	values[1] = TimestampTzGetDatum(r->at);
+	values[1] = TimestampTzGetDatum(r->reservation->at);
 	values[2] = PointerGetDatum(construct_array(locations, nrows, TEXTOID, -1, false, TYPALIGN_INT));
 	values[3] = PointerGetDatum(construct_array(slots, nrows, INT2OID, 2, true, TYPALIGN_SHORT));
 
@@ -328,60 +248,90 @@ report_shortages(Reserve *r, const OeStockNeed *needs, int n, const int32 *missi
 }
 
 /*
- * Locks the rows of one SKU, leaves those of them in rows[] that are still there,
- * and distributes the needs over them.  True when all get everything.
+ * Locks rows of one SKU, leaves those of them in rows[] that are still there, and
+ * distributes the needs over them.  True when all get everything.
  */
 static bool
-lock_and_distribute(Reserve *r, const OeStockNeed *needs, int n,
-					OeStockRow *rows, int *nrows, bool lock_all, int32 *missing)
+lock_and_distribute(Reserve *r, const char *sku, const OeStockNeed *needs, int n,
+					OeStockRow *rows, int *nrows, LockExtent extent, int32 *missing)
 {
-	const char *sku = needs[0].sku;
+	bool		settled = oe_stock_settled(rows, *nrows);
 	bool		one_location = *nrows > 0 && strcmp(rows[0].location, rows[*nrows - 1].location) == 0;
 	int			nlocked = 0;
 
 	for (int i = 0; i < *nrows; i++)
 	{
+		const OeStockRow *row = &rows[nlocked];
+
 		CHECK_FOR_INTERRUPTS();
+		if (extent == LOCK_GIVEN && rows[i].given == 0)
+			continue;
 		if (oe_stock_lock(r->stock, &rows[i], LockWaitBlock, true))
 			rows[nlocked++] = rows[i];
+		else if (rows[i].given > 0)
+			oe_stock_row_missing(sku, rows[i].location);
+		else
+			continue;
 
 		/* a slot that has enough makes it needless to wait for the others */
-		if (!lock_all && n == 1 && one_location && nlocked > 0 &&
-			free_units(&rows[nlocked - 1]) >= needs[0].quantity)
+		if (extent == LOCK_ENOUGH && n == 1 && one_location && settled &&
+			oe_stock_free_units(row) - row->safety_stock >= needs[0].quantity)
 			break;
 	}
 	*nrows = nlocked;
 
-	return distribute(rows, nlocked, needs, n, missing) ||
+	return oe_stock_distribute(rows, nlocked, needs, n, &r->places, missing) ||
 		(nlocked > 0 && take_back_expired(r, sku, rows, nlocked) &&
-		 distribute(rows, nlocked, needs, n, missing));
+		 oe_stock_distribute(rows, nlocked, needs, n, &r->places, missing));
 }
 
-/* Reserves the needs for one SKU. */
-static void
-reserve_sku(Reserve *r, OeStockNeed *needs, int n)
+/* The rows of a SKU that matter, with what each is given. */
+static OeStockRow *
+load_rows(Reserve *r, const char *sku, const OeStockNeed *needs, int n,
+		  const OeHeld *given, int ngiven, int *nrows)
 {
-	const char *sku = needs[0].sku;
 	/* one need may name the only location that matters; of several, "any" is the last */
-	const char *location = n == 1 ? needs[0].location : NULL;
+	const char *location = n == 1 && ngiven == 0 ? needs[0].location : NULL;
+	OeStockRow *rows = oe_stock_load(r->stock, sku, location, nrows);
+	int			next = 0;
+
+	/* both are sorted */
+	for (int i = 0; i < *nrows && next < ngiven; i++)
+	{
+		if (rows[i].slot == given[next].slot && strcmp(rows[i].location, given[next].location) == 0)
+			rows[i].given = given[next++].quantity;
+	}
+	if (next < ngiven)
+		oe_stock_row_missing(sku, given[next].location);
+	*nrows = oe_stock_eligible(rows, *nrows, needs, n, &r->places);
+	return rows;
+}
+
+/* Reserves the needs for one SKU, with what is given of it. */
+static void
+reserve_sku(Reserve *r, const char *sku, OeStockNeed *needs, int n, const OeHeld *given, int ngiven)
+{
 	OeStockRow *rows;
 	int			nrows;
 	bool		complete;
-	int32	   *missing = palloc(n * sizeof(int32));
+	LockExtent	extent = LOCK_ENOUGH;
+	int32	   *missing = palloc(Max(n, 1) * sizeof(int32));
 
-	rows = oe_stock_load(r->stock, sku, location, &nrows);
-	if (n == 1 && nrows > 1 && r->nshortages == 0 && take_free_slot(r, &needs[0]))
+	rows = load_rows(r, sku, needs, n, given, ngiven, &nrows);
+	if (n == 1 && ngiven == 0 && nrows > 1 && r->nshortages == 0 && take_free_slot(r, &needs[0]))
 		return;
 
-	complete = lock_and_distribute(r, needs, n, rows, &nrows, false, missing);
+	if (ngiven > 0)
+		extent = oe_stock_given_suffices(rows, nrows, needs, n) ? LOCK_GIVEN : LOCK_ALL;
+	complete = lock_and_distribute(r, sku, needs, n, rows, &nrows, extent, missing);
 	if (!complete && !IsolationUsesXactSnapshot())
 	{
-		/* while we waited, a row at another location may have appeared */
+		/* while we waited, a row may have appeared, at another location or of a SKU that was split */
 		const OeStockRow *earlier = rows;
 		int			nearlier = nrows;
 
 		oe_rows_refresh(r->stock);
-		rows = oe_stock_load(r->stock, sku, location, &nrows);
+		rows = load_rows(r, sku, needs, n, given, ngiven, &nrows);
 		for (int i = 0; i < nrows; i++)
 		{
 			for (int j = 0; j < nearlier; j++)
@@ -391,7 +341,7 @@ reserve_sku(Reserve *r, OeStockNeed *needs, int n)
 					rows[i].freed = earlier[j].freed;
 			}
 		}
-		complete = lock_and_distribute(r, needs, n, rows, &nrows, true, missing);
+		complete = lock_and_distribute(r, sku, needs, n, rows, &nrows, LOCK_ALL, missing);
 	}
 	if (!complete)
 		report_shortages(r, needs, n, missing);
@@ -401,66 +351,64 @@ reserve_sku(Reserve *r, OeStockNeed *needs, int n)
 		store(r, sku, rows, nrows);
 }
 
-TimestampTz
-oe_hold_until(const Interval *hold_for, const char *argname, TimestampTz at)
+/* Locks what a cart holds, in lock order, and marks it as released. */
+static OeHeld *
+take_cart(int64 cart_id, int *count)
 {
-	TimestampTz until;
+	static const AttrNumber attnum = Anum_reservation_state;
+	OeRows	   *reservations = oe_held_open(RowExclusiveLock);
+	Datum		value = CStringGetTextDatum("released");
+	OeHeld	   *held;
+	bool		lost;
 
-	double		seconds;
-
-	if (hold_for == NULL)
-		return TimestampTzPlusMilliseconds(at, (int64) oe_hold_time * 1000);
-
-	/* roughly first, for the addition may overflow */
-	seconds = (hold_for->month * 30.0 + hold_for->day) * SECS_PER_DAY +
-		hold_for->time / (double) USECS_PER_SEC;
-	until = at;
-	if (seconds > 0 && seconds <= OE_MAX_HOLD_TIME)
-		until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-														TimestampTzGetDatum(at),
-														IntervalPGetDatum(hold_for)));
-	if (until <= at)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"%s\" must be longer than 0 and at most %d days",
-						argname, OE_MAX_HOLD_TIME / SECS_PER_DAY)));
-	return until;
-}
-
-char *
-oe_hold_text(const Interval *hold_for)
-{
-	return hold_for == NULL ? NULL :
-		psprintf("%d %d " INT64_FORMAT, hold_for->month, hold_for->day, hold_for->time);
+	held = oe_held_lock(reservations, cart_id, count, &lost);
+	for (int i = 0; i < *count; i++)
+		oe_rows_update(reservations, &held[i].tid, 1, &attnum, &value, NULL);
+	oe_rows_close(reservations);
+	CommandCounterIncrement();
+	return held;
 }
 
 void
-oe_stock_reserve(int64 reservation_id, const char *ref, OeStockNeed *needs, int n,
-				 TimestampTz expires_at, TimestampTz at)
+oe_stock_reserve(const OeReservation *reservation, OeStockNeed *needs, int n)
 {
-	Reserve		r = {0};
+	Reserve		r = {.reservation = reservation};
+	OeHeld	   *given = NULL;
+	int			ngiven = 0;
 
 	n = oe_needs_fold(needs, n);
-	if (n == 0)
+	if (reservation->cart_id != 0)
+		given = take_cart(reservation->cart_id, &ngiven);
+	if (n == 0 && ngiven == 0)
 		return;
 
-	r.reservation_id = reservation_id;
-	r.ref = ref;
-	r.expires_at = expires_at;
-	r.at = at;
+	for (int i = 0; i < n; i++)
+	{
+		if (needs[i].location == NULL)
+		{
+			oe_places_load(&r.places, reservation->channel);
+			break;
+		}
+	}
 	oe_json_begin_array(&r.shortages);
 	r.stock = oe_rows_open(oe_relid(OE_REL_STOCK), RowExclusiveLock, 1, NULL);
 	r.reservations = oe_append_begin(oe_relid(OE_REL_RESERVATION), Natts_reservation, OE_CHECKED);
-	oe_ledger_begin(&r.ledger, at);
+	oe_ledger_begin(&r.ledger, reservation->at);
 
-	for (int i = 0, next; i < n; i = next)
+	/* every SKU of the needs and of the cart, in one sorted pass */
+	for (int i = 0, g = 0, next = 0, gnext = 0; i < n || g < ngiven; i = next, g = gnext)
 	{
-		for (next = i + 1; next < n && strcmp(needs[i].sku, needs[next].sku) == 0; next++)
-			;
+		const char *sku = i == n || (g < ngiven && strcmp(given[g].sku, needs[i].sku) < 0) ?
+			given[g].sku : needs[i].sku;
+
+		while (next < n && strcmp(needs[next].sku, sku) == 0)
+			next++;
+		while (gnext < ngiven && strcmp(given[gnext].sku, sku) == 0)
+			gnext++;
 		/* a row may have appeared while we waited for those of the SKU before */
-		if (i > 0)
+		if (i > 0 || g > 0)
 			oe_rows_refresh(r.stock);
-		reserve_sku(&r, &needs[i], next - i);
+		reserve_sku(&r, sku, &needs[i], next - i, &given[g], gnext - g);
 	}
 
 	if (r.nshortages > 0)

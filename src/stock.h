@@ -27,14 +27,30 @@ extern TimestampTz oe_hold_until(const Interval *hold_for, const char *argname, 
 /* An interval as text that no setting changes, for idempotency; NULL for NULL. */
 extern char *oe_hold_text(const Interval *hold_for);
 
+/* A reservation that is to be made. */
+typedef struct OeReservation
+{
+	int64		reservation_id;
+	const char *ref;			/* NULL for none */
+	const char *channel;		/* whose locations serve needs without one; NULL: all do */
+	int64		cart_id;		/* reservation that is taken over, 0 for none */
+	TimestampTz expires_at;		/* DT_NOEND: without a limit */
+	TimestampTz at;
+} OeReservation;
+
 /*
  * Reserves all of it or raises OE201 with every short need.  The array is
- * sorted, and needs of the same SKU and location become one.  expires_at is
- * DT_NOEND for a reservation without a limit; ref may be NULL.
+ * sorted, and needs of the same SKU and location become one.
+ *
+ * What the reservation cart_id still holds goes over, as far as it is needed and
+ * lies where the need may be served from; nobody can take it in between.  The
+ * rest of it is given back.  Its rows are released then, with the quantities
+ * that they had; the ledger says "move" for what went over.
  */
-extern void oe_stock_reserve(int64 reservation_id, const char *ref,
-							 OeStockNeed *needs, int n,
-							 TimestampTz expires_at, TimestampTz at);
+extern void oe_stock_reserve(const OeReservation *reservation, OeStockNeed *needs, int n);
+
+/* OE005 unless the reservation exists, 22023 when it is an order's. */
+extern void oe_stock_require_cart(int64 reservation_id);
 
 /* Takes the time limit away; OE202 when something is no longer held. */
 extern void oe_stock_keep(int64 reservation_id);

@@ -1,14 +1,49 @@
 /*
  * stock_release.c
- *	  A reservation is kept without a limit, or given back.
+ *	  How long a reservation holds; it is kept without a limit, or given back.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "errors.h"
 #include "relations.h"
+#include "settings.h"
 #include "stock.h"
 #include "stock_held.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+TimestampTz
+oe_hold_until(const Interval *hold_for, const char *argname, TimestampTz at)
+{
+	TimestampTz until;
+	double		seconds;
+
+	if (hold_for == NULL)
+		return TimestampTzPlusMilliseconds(at, (int64) oe_hold_time * 1000);
+
+	/* roughly first, for the addition may overflow */
+	seconds = (hold_for->month * 30.0 + hold_for->day) * SECS_PER_DAY +
+		hold_for->time / (double) USECS_PER_SEC;
+	until = at;
+	if (seconds > 0 && seconds <= OE_MAX_HOLD_TIME)
+		until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+														TimestampTzGetDatum(at),
+														IntervalPGetDatum(hold_for)));
+	if (until <= at)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must be longer than 0 and at most %d days",
+						argname, OE_MAX_HOLD_TIME / SECS_PER_DAY)));
+	return until;
+}
+
+char *
+oe_hold_text(const Interval *hold_for)
+{
+	return hold_for == NULL ? NULL :
+		psprintf("%d %d " INT64_FORMAT, hold_for->month, hold_for->day, hold_for->time);
+}
 
 bool
 oe_stock_is_held(int64 reservation_id)

@@ -67,9 +67,13 @@ typedef struct OeStockRow
 	int32		backorder_limit;
 	int32		safety_stock;
 	int32		priority;		/* of the location */
-	int64		at_location;	/* free units of all its slots */
+	int64		at_location;	/* free units of all its slots, less what is kept back */
+	int			site;			/* index of the first slot of its location */
+	bool		any;			/* may serve a need that names no location */
 	int32		take;			/* units to be reserved */
 	int32		freed;			/* units of expired reservations */
+	int32		given;			/* units of the reservation that is taken over */
+	int32		moved;			/* of these, units that go to the new one */
 } OeStockRow;
 
 /*

@@ -207,7 +207,7 @@ oe_reserve_stock(PG_FUNCTION_ARGS)
 {
 	char	   *ref = oe_arg_name_or_null(fcinfo, 1, "ref");
 	Interval   *ttl = PG_ARGISNULL(2) ? NULL : PG_GETARG_INTERVAL_P(2);
-	TimestampTz at = GetCurrentTimestamp();
+	OeReservation reservation = {0};
 	JsonbParseState *state = NULL;
 	OeIdempotency call;
 	Jsonb	   *argument = oe_arg_items(fcinfo, 0);
@@ -216,24 +216,26 @@ oe_reserve_stock(PG_FUNCTION_ARGS)
 	OeStockNeed *needs;
 	const char **unknown;
 	OeRows	   *products;
-	TimestampTz expires_at;
 	int			n;
 	int			nneeds = 0;
 	int			nunknown = 0;
-	int64		id;
 
 	oe_arg_require(fcinfo, 0, "items");
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	oe_jsonb_push_jsonb(&state, "items", argument);
 	oe_jsonb_push_text(&state, "ref", ref);
 	oe_jsonb_push_text(&state, "ttl", oe_hold_text(ttl));
+	oe_jsonb_push_text(&state, "channel", oe_arg_text_or_null(fcinfo, 4));
 	if (oe_idempotency_begin(&call, "reserve_stock", oe_arg_text_or_null(fcinfo, 3),
 							 JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)), &stored))
 		PG_RETURN_INT64(pg_strtoint64(stored));
 	PreventCommandIfReadOnly("reserve_stock()");
 
 	items = oe_items_parse(argument, OE_ITEM_SKU | OE_ITEM_QUANTITY | OE_ITEM_LOCATION, &n);
-	expires_at = oe_hold_until(ttl, "ttl", at);
+	reservation.ref = ref;
+	reservation.channel = oe_arg_name_or_null(fcinfo, 4, "channel");
+	reservation.at = GetCurrentTimestamp();
+	reservation.expires_at = oe_hold_until(ttl, "ttl", reservation.at);
 	needs = palloc(n * sizeof(OeStockNeed));
 	unknown = palloc(n * sizeof(char *));
 	products = oe_products_open();
@@ -251,11 +253,11 @@ oe_reserve_stock(PG_FUNCTION_ARGS)
 	if (nunknown > 0)
 		oe_unknown_skus(unknown, nunknown);
 
-	id = oe_new_id();
-	if (oe_idempotency_claim(&call, psprintf(INT64_FORMAT, id), &stored))
+	reservation.reservation_id = oe_new_id();
+	if (oe_idempotency_claim(&call, psprintf(INT64_FORMAT, reservation.reservation_id), &stored))
 		PG_RETURN_INT64(pg_strtoint64(stored));
-	oe_stock_reserve(id, ref, needs, nneeds, expires_at, at);
-	PG_RETURN_INT64(id);
+	oe_stock_reserve(&reservation, needs, nneeds);
+	PG_RETURN_INT64(reservation.reservation_id);
 }
 
 static bool
@@ -267,6 +269,28 @@ is_found(OeRel rel, int64 id)
 
 	oe_rows_close(rows);
 	return found;
+}
+
+void
+oe_stock_require_cart(int64 reservation_id)
+{
+	if (is_found(OE_REL_ORDERS, reservation_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("reservation " INT64_FORMAT " belongs to an order", reservation_id),
+				 errhint("Cancel the order, or some of its lines.")));
+	if (!is_found(OE_REL_RESERVATION, reservation_id))
+	{
+		OeJson		json;
+
+		oe_json_begin(&json);
+		oe_json_text(&json, "entity", "reservation");
+		oe_json_int64(&json, "id", reservation_id);
+		ereport(ERROR,
+				(errcode(ERRCODE_OE_NOT_FOUND),
+				 errmsg("reservation " INT64_FORMAT " does not exist", reservation_id),
+				 errdetail_internal("%s", oe_json_end(&json))));
+	}
 }
 
 Datum
@@ -289,24 +313,7 @@ oe_release_stock(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(strcmp(stored, "true") == 0);
 	PreventCommandIfReadOnly("release_stock()");
 
-	if (is_found(OE_REL_ORDERS, id))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("reservation " INT64_FORMAT " belongs to an order", id),
-				 errhint("Cancel the order, or some of its lines.")));
-	if (!is_found(OE_REL_RESERVATION, id))
-	{
-		OeJson		json;
-
-		oe_json_begin(&json);
-		oe_json_text(&json, "entity", "reservation");
-		oe_json_int64(&json, "id", id);
-		ereport(ERROR,
-				(errcode(ERRCODE_OE_NOT_FOUND),
-				 errmsg("reservation " INT64_FORMAT " does not exist", id),
-				 errdetail_internal("%s", oe_json_end(&json))));
-	}
-
+	oe_stock_require_cart(id);
 	released = oe_stock_release(id, "release", reason, GetCurrentTimestamp());
 	if (oe_idempotency_recheck(&call, &stored))
 		PG_RETURN_BOOL(strcmp(stored, "true") == 0);
