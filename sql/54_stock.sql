@@ -61,6 +61,14 @@ AS 'MODULE_PATHNAME', 'oe_release_stock';
 COMMENT ON FUNCTION order_engine.release_stock(bigint, text, text) IS
 'Gives back what a reservation without an order still holds; false when that was nothing. Errors: 22004 for a null, 22023 for the reservation of an order, OE005 for a missing one, OE101 and OE102 for the key.';
 
+CREATE FUNCTION order_engine.set_channel_locations(channel text, locations text[])
+RETURNS integer
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_set_channel_locations';
+COMMENT ON FUNCTION order_engine.set_channel_locations(text, text[]) IS
+'Says from which locations orders of a sales channel take their stock, the first one first, and returns how many these are (at most 100). An empty array or null: from all, by the priority of the location. An item that names a location takes it from there in any case. '
+'Errors: 22004 and 22023 for arguments, OE005 for an unknown location.';
+
 CREATE FUNCTION order_engine.verify_stock()
 RETURNS TABLE (sku text, location text, slot smallint, counter text, stored bigint, expected bigint, source text)
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

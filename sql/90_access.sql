@@ -61,6 +61,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'function', 'resume_endpoint'),
 	('operator', 'function', 'rotate_secret'),
 	('operator', 'function', 'run_maintenance'),
+	('operator', 'function', 'set_channel_locations'),
 	('operator', 'function', 'start_worker'),
 	('operator', 'function', 'state_machine'),	-- CREATE TRIGGER asks for it
 	('operator', 'function', 'upsert_location'),
@@ -84,6 +85,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'table', 'order_hold'),
 	('operator', 'table', 'product'),
 	('operator', 'table', 'location'),
+	('operator', 'table', 'channel_location'),
 	('operator', 'table', 'reservation'),
 	('operator', 'table', 'stat_worker'),
 	('operator', 'function', 'worker_counters'),	-- behind stat_worker
