@@ -61,6 +61,59 @@ AS 'MODULE_PATHNAME', 'oe_release_stock';
 COMMENT ON FUNCTION order_engine.release_stock(bigint, text, text) IS
 'Gives back what a reservation without an order still holds; false when that was nothing. Errors: 22004 for a null, 22023 for the reservation of an order, OE005 for a missing one, OE101 and OE102 for the key.';
 
+CREATE FUNCTION order_engine.transfer_stock(
+	sku text,
+	from_location text,
+	to_location text,
+	quantity integer,
+	reason text,
+	idempotency_key text DEFAULT NULL)
+RETURNS integer
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_transfer_stock';
+COMMENT ON FUNCTION order_engine.transfer_stock(text, text, text, integer, text, text) IS
+'Moves units that nothing has reserved from one location to another, and returns how many. Errors: 22004 and 22023 for arguments, OE005 for an unknown location, OE101 and OE102 for the key, OE203 for an unknown SKU, OE201 when fewer units are unreserved there, 22003 for more than 2147483647 units.';
+
+CREATE FUNCTION order_engine.set_slots(
+	sku text,
+	location text,
+	slots integer,
+	idempotency_key text DEFAULT NULL)
+RETURNS integer
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_set_slots';
+COMMENT ON FUNCTION order_engine.set_slots(text, text, integer, text) IS
+'Splits the stock of a SKU at a location into slots (1 to 1024), or merges it again, and returns how many there are. Orders that want the same SKU at the same moment wait for one another only within a slot; more slots than a few times the number of CPUs gain nothing. What lies there, and the limits, are spread evenly; reservations stay in their slots, and move with them when slots disappear. Orders go on meanwhile. To remove slots all reservations are read. '
+'Errors: 22004 and 22023 for arguments, OE005 for an unknown location, OE101 and OE102 for the key, OE203 for an unknown SKU, 55000 for a reservation that cannot move because parts of it were lost in all slots that remain.';
+
+CREATE FUNCTION order_engine.set_backorder_limit(
+	sku text,
+	location text,
+	units integer,
+	idempotency_key text DEFAULT NULL)
+RETURNS integer
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_set_backorder_limit';
+COMMENT ON FUNCTION order_engine.set_backorder_limit(text, text, integer, text) IS
+'Sets how many units of a SKU at a location may be reserved beyond what lies there, over all slots, and returns that. Errors: 22004 and 22023 for arguments, OE005 for an unknown location, OE101 and OE102 for the key, OE203 for an unknown SKU, 22023 for fewer units than are promised already.';
+
+CREATE FUNCTION order_engine.set_safety_stock(
+	sku text,
+	location text,
+	units integer,
+	idempotency_key text DEFAULT NULL)
+RETURNS integer
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_set_safety_stock';
+COMMENT ON FUNCTION order_engine.set_safety_stock(text, text, integer, text) IS
+'Sets how many units of a SKU at a location are kept back from reservations, over all slots, and returns that. It may be more than is there: nothing is taken from reservations, it only stops new ones. Errors: 22004 and 22023 for arguments, OE005 for an unknown location, OE101 and OE102 for the key, OE203 for an unknown SKU.';
+
+CREATE FUNCTION order_engine.expire_reservations(batch integer) RETURNS integer
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_expire_reservations';
+COMMENT ON FUNCTION order_engine.expire_reservations(integer) IS
+'Gives back up to batch rows of reservations without an order (carts) that are past their limit, and returns how many rows that were. Rows that somebody else is changing are left for the next time. For maintenance; whoever is short of stock takes expired units back anyway. Errors: 22004 and 22023 for the argument.';
+
 CREATE FUNCTION order_engine.set_channel_locations(channel text, locations text[])
 RETURNS integer
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

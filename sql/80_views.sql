@@ -68,12 +68,14 @@ COMMENT ON COLUMN order_engine.order_summary.updated_at IS 'When it was last cha
 
 CREATE VIEW order_engine.stock_level AS
 SELECT s.sku, p.name AS product_name, s.location, l.name AS location_name, l.region, l.priority,
-	s.on_hand, s.reserved, s.backorder_limit,
-	s.on_hand + s.backorder_limit - s.reserved AS available
+	s.on_hand, s.reserved, s.backorder_limit, s.safety_stock, s.slots,
+	s.on_hand + s.backorder_limit - s.safety_stock - s.reserved AS available
 FROM (SELECT stock.sku, stock.location,
 		pg_catalog.sum(stock.on_hand) AS on_hand,
 		pg_catalog.sum(stock.reserved) AS reserved,
-		pg_catalog.sum(stock.backorder_limit) AS backorder_limit
+		pg_catalog.sum(stock.backorder_limit) AS backorder_limit,
+		pg_catalog.sum(stock.safety_stock) AS safety_stock,
+		pg_catalog.count(*) AS slots
 	FROM order_engine.stock
 	GROUP BY stock.sku, stock.location) s
 	LEFT JOIN order_engine.product p ON p.sku = s.sku
@@ -88,4 +90,6 @@ COMMENT ON COLUMN order_engine.stock_level.priority IS 'Priority of the location
 COMMENT ON COLUMN order_engine.stock_level.on_hand IS 'Units that lie there, reserved ones included.';
 COMMENT ON COLUMN order_engine.stock_level.reserved IS 'Units that reservations hold, expired ones that were not taken back yet included.';
 COMMENT ON COLUMN order_engine.stock_level.backorder_limit IS 'Units that may be reserved beyond what lies there.';
-COMMENT ON COLUMN order_engine.stock_level.available IS 'Units that can be reserved: on_hand + backorder_limit - reserved.';
+COMMENT ON COLUMN order_engine.stock_level.safety_stock IS 'Units that are kept back from reservations.';
+COMMENT ON COLUMN order_engine.stock_level.slots IS 'Slots that the SKU is split into at the location; 1 when not split.';
+COMMENT ON COLUMN order_engine.stock_level.available IS 'Units that can be reserved: on_hand + backorder_limit - safety_stock - reserved; negative when more is kept back than is free.';

@@ -308,6 +308,27 @@ oe_idempotency_claim(OeIdempotency *call, const char *result, char **stored)
 }
 
 void
+oe_idempotency_complete(OeIdempotency *call, const char *result)
+{
+	static const AttrNumber attnum = Anum_key_result;
+	Datum		value = CStringGetTextDatum(result);
+	Datum		keys[2];
+	ItemPointerData tid;
+	OeRows	   *rows;
+
+	if (call->key == NULL)
+		return;
+	make_keys(call, keys);
+	rows = oe_rows_open(oe_relid(OE_REL_IDEMPOTENCY_KEY), RowExclusiveLock, 2, NULL);
+	if (!oe_rows_find(rows, keys))
+		elog(ERROR, "the row of an idempotency key vanished");
+	tid = rows->slot->tts_tid;
+	oe_rows_update(rows, &tid, 1, &attnum, &value, NULL);
+	oe_rows_close(rows);
+	CommandCounterIncrement();
+}
+
+void
 oe_idempotency_finish(OeIdempotency *call, const char *result)
 {
 	char	   *stored;

@@ -48,6 +48,11 @@ extern bool oe_idempotency_recheck(OeIdempotency *call, char **stored_result);
 extern bool oe_idempotency_claim(OeIdempotency *call, const char *result, char **stored_result);
 
 /*
+ * Stores the result of a call that took its key before it knew the result.
+ */
+extern void oe_idempotency_complete(OeIdempotency *call, const char *result);
+
+/*
  * Takes the key at the end of the work.  40001 when another transaction did the
  * same work meanwhile; a retry gets its result.  OE102 when a call inside this
  * one took the key.

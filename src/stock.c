@@ -173,25 +173,20 @@ static bool
 take_back_expired(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
 {
 	static OeQuery query = {
-		"WITH candidate AS ("
-		"  SELECT c.reservation_id, c.sku, c.location, c.slot"
-		"  FROM order_engine.reservation c"
-		"  JOIN ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS stock (location, slot)"
-		"    ON c.location = stock.location AND c.slot = stock.slot"
-		"  WHERE c.state = 'held' AND c.expires_at <= $2 AND c.sku = $1"
-		"  ORDER BY c.reservation_id"
-		"  FOR UPDATE OF c SKIP LOCKED)"
-		" UPDATE order_engine.reservation r SET state = 'expired'"
-		" FROM candidate c"
-		" WHERE r.reservation_id = c.reservation_id AND r.sku = c.sku"
-		"   AND r.location = c.location AND r.slot = c.slot"
-		" RETURNING r.reservation_id, r.location, r.slot, r.quantity",
+		"SELECT c.reservation_id, c.sku, c.location, c.slot, c.quantity"
+		" FROM order_engine.reservation c"
+		" JOIN ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS stock (location, slot)"
+		"   ON c.location = stock.location AND c.slot = stock.slot"
+		" WHERE c.state = 'held' AND c.expires_at <= $2 AND c.sku = $1"
+		" ORDER BY c.reservation_id"
+		" FOR UPDATE OF c SKIP LOCKED",
 		4, {TEXTOID, TIMESTAMPTZOID, TEXTARRAYOID, INT2ARRAYOID}
 	};
 	Datum	   *locations = palloc(nrows * sizeof(Datum));
 	Datum	   *slots = palloc(nrows * sizeof(Datum));
 	Datum		values[4];
-	uint64		nexpired;
+	OeHeld	   *expired;
+	int			nexpired;
 
 	for (int i = 0; i < nrows; i++)
 	{
@@ -203,28 +198,22 @@ take_back_expired(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
 	values[2] = PointerGetDatum(construct_array(locations, nrows, TEXTOID, -1, false, TYPALIGN_INT));
 	values[3] = PointerGetDatum(construct_array(slots, nrows, INT2OID, 2, true, TYPALIGN_SHORT));
 
-	oe_spi_connect();
-	nexpired = oe_query_run(&query, values, NULL, false, SPI_OK_UPDATE_RETURNING);
-	for (uint64 i = 0; i < nexpired; i++)
+	expired = oe_held_query(&query, values, &nexpired);
+	oe_held_expire(expired, nexpired);
+	for (int i = 0; i < nexpired; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-		int64		id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
-		char	   *location = SPI_getvalue(tuple, desc, 2);
-		int16		slot = DatumGetInt16(SPI_getbinval(tuple, desc, 3, &isnull));
-		int32		quantity = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
+		const OeHeld *held = &expired[i];
 
 		for (int j = 0; j < nrows; j++)
 		{
-			if (rows[j].slot == slot && strcmp(rows[j].location, location) == 0)
+			if (rows[j].slot == held->slot && strcmp(rows[j].location, held->location) == 0)
 			{
-				rows[j].freed += quantity;
-				oe_ledger_add(&r->ledger, id, "expire", NULL, sku, location, slot, 0, -quantity);
+				rows[j].freed += held->quantity;
+				oe_ledger_add(&r->ledger, held->reservation_id, "expire", NULL, sku,
+							  held->location, held->slot, 0, -held->quantity);
 			}
 		}
 	}
-	oe_spi_finish();
 	return nexpired > 0;
 }
 

@@ -165,6 +165,63 @@ oe_held_assign(OeHeld *held, int nheld, OeStockNeed *needs, int n, const char *l
 	return complete;
 }
 
+OeHeld *
+oe_held_query(OeQuery *query, Datum *values, int *count)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext spi;
+	OeHeld	   *held;
+
+	oe_spi_connect();
+	*count = (int) oe_query_run(query, values, NULL, false, SPI_OK_SELECT);
+	spi = MemoryContextSwitchTo(caller);
+	held = palloc0(Max(*count, 1) * sizeof(OeHeld));
+	for (int i = 0; i < *count; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+
+		held[i].reservation_id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		held[i].sku = TextDatumGetCString(SPI_getbinval(tuple, desc, 2, &isnull));
+		held[i].location = TextDatumGetCString(SPI_getbinval(tuple, desc, 3, &isnull));
+		held[i].slot = DatumGetInt16(SPI_getbinval(tuple, desc, 4, &isnull));
+		held[i].quantity = DatumGetInt32(SPI_getbinval(tuple, desc, 5, &isnull));
+		held[i].give = held[i].quantity;
+	}
+	MemoryContextSwitchTo(spi);
+	oe_spi_finish();
+	return held;
+}
+
+void
+oe_held_expire(const OeHeld *held, int n)
+{
+	static const AttrNumber attnum = Anum_reservation_state;
+	Datum		value = CStringGetTextDatum("expired");
+	OeRows	   *reservations;
+
+	if (n == 0)
+		return;
+	reservations = oe_rows_open(oe_relid(OE_REL_RESERVATION), RowExclusiveLock, 4, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		keys[4];
+		ItemPointerData tid;
+
+		keys[0] = Int64GetDatum(held[i].reservation_id);
+		keys[1] = CStringGetTextDatum(held[i].sku);
+		keys[2] = CStringGetTextDatum(held[i].location);
+		keys[3] = Int16GetDatum(held[i].slot);
+		if (!oe_rows_find(reservations, keys))
+			elog(ERROR, "a row of reservation " INT64_FORMAT " vanished", held[i].reservation_id);
+		tid = reservations->slot->tts_tid;
+		oe_rows_update(reservations, &tid, 1, &attnum, &value, NULL);
+	}
+	oe_rows_close(reservations);
+	CommandCounterIncrement();
+}
+
 void
 oe_held_lost(int64 reservation_id)
 {

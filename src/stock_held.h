@@ -6,6 +6,7 @@
 #define OE_STOCK_HELD_H
 
 #include "compat.h"
+#include "query.h"
 #include "stock_row.h"
 
 /* A row of a reservation in state held. */
@@ -42,6 +43,15 @@ extern OeHeld *oe_held_lock(OeRows *reservations, int64 reservation_id, int *cou
  * everything.
  */
 extern bool oe_held_assign(OeHeld *held, int nheld, OeStockNeed *needs, int n, const char *location);
+
+/*
+ * The rows that a query locked: it returns reservation_id, sku, location, slot
+ * and quantity of rows in state held.
+ */
+extern OeHeld *oe_held_query(OeQuery *query, Datum *values, int *count);
+
+/* Marks locked rows as expired; their units are the caller's to give back. */
+extern void oe_held_expire(const OeHeld *held, int n);
 
 /* Raises OE202. */
 pg_noreturn extern void oe_held_lost(int64 reservation_id);
