@@ -162,3 +162,25 @@ AS $$
 $$;
 COMMENT ON FUNCTION order_engine.verify_stock() IS
 'Compares every counter of stock with the sum of the ledger (source stock_movement) and of the reservations that are held (source reservation), and what reservations say was shipped with the ledger (counter shipped, slot null), in units, and returns what differs: nothing when all is right. Reads the three tables whole.';
+
+/*
+ * Statements written by hand: the verbs write below the SQL level and do not
+ * fire these.  Nothing on INSERT, a restore must work.
+ */
+CREATE FUNCTION order_engine.guard_reservation() RETURNS trigger
+LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'oe_guard_reservation';
+COMMENT ON FUNCTION order_engine.guard_reservation() IS
+'Trigger of order_engine.reservation: a held row that is set to released, expired or committed by hand gives its units back, or ships them, with a line in the ledger. Errors: OE001 for any other state, 428C9 for columns that the engine keeps and for deleting a held row, OE201 for shipping what does not lie there.';
+CREATE TRIGGER zz_order_engine_check BEFORE UPDATE OR DELETE ON order_engine.reservation
+FOR EACH ROW EXECUTE FUNCTION order_engine.guard_reservation();
+CREATE TRIGGER "00_order_engine_record" AFTER UPDATE ON order_engine.reservation
+FOR EACH ROW EXECUTE FUNCTION order_engine.guard_reservation();
+
+CREATE FUNCTION order_engine.guard_stock() RETURNS trigger
+LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'oe_guard_stock';
+COMMENT ON FUNCTION order_engine.guard_stock() IS
+'Trigger of order_engine.stock: a change of on_hand or backorder_limit by hand gets a line in the ledger. Errors: 428C9 for sku, location, slot and reserved, and for deleting a row that has units.';
+CREATE TRIGGER zz_order_engine_check BEFORE UPDATE OR DELETE ON order_engine.stock
+FOR EACH ROW EXECUTE FUNCTION order_engine.guard_stock();
+CREATE TRIGGER "00_order_engine_record" AFTER UPDATE ON order_engine.stock
+FOR EACH ROW EXECUTE FUNCTION order_engine.guard_stock();

@@ -291,6 +291,44 @@ try_set_slots(const char *sku, const char *location, int nslots)
 	return true;
 }
 
+/* One attempt, in a subtransaction of its own; all locks are gone when it fails. */
+static bool
+attempt_set_slots(const char *sku, const char *location, int nslots)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		done = try_set_slots(sku, location, nslots);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		/* whoever catches the error further up knows nothing of this subtransaction */
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+
+	if (done)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
 Datum
 oe_set_slots(PG_FUNCTION_ARGS)
 {
@@ -302,7 +340,6 @@ oe_set_slots(PG_FUNCTION_ARGS)
 	OeProduct	product;
 	char	   *stored;
 	int32		nslots;
-	bool		done = false;
 
 	oe_arg_require(fcinfo, 2, "slots");
 	nslots = PG_GETARG_INT32(2);
@@ -327,21 +364,7 @@ oe_set_slots(PG_FUNCTION_ARGS)
 	if (oe_idempotency_claim(&call, psprintf("%d", nslots), &stored))
 		PG_RETURN_INT32(pg_strtoint32(stored));
 
-	while (!done)
-	{
-		MemoryContext context = CurrentMemoryContext;
-		ResourceOwner owner = CurrentResourceOwner;
-
+	while (!attempt_set_slots(sku, location, nslots))
 		CHECK_FOR_INTERRUPTS();
-		BeginInternalSubTransaction(NULL);
-		MemoryContextSwitchTo(context);
-		done = try_set_slots(sku, location, nslots);
-		if (done)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
 	PG_RETURN_INT32(nslots);
 }
