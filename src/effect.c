@@ -12,6 +12,7 @@
 #include "machine_graph.h"
 #include "order_row.h"
 #include "part.h"
+#include "payment.h"
 #include "query.h"
 #include "stock.h"
 #include "utils/builtins.h"
@@ -25,6 +26,8 @@ static const OeNamed order_effects[] = {
 	{"deliver_all", OE_EFFECT_DELIVER_ALL},
 	{"mark_paid", OE_EFFECT_MARK_PAID},
 	{"mark_refunded", OE_EFFECT_MARK_REFUNDED},
+	{"void_payments", OE_EFFECT_VOID_PAYMENTS},
+	{"request_refunds", OE_EFFECT_REQUEST_REFUNDS},
 };
 
 static const OeNamed order_milestones[] = {
@@ -130,6 +133,14 @@ oe_effects_on_lines(uint32 effects, int64 order_id)
 		update_lines(&deliver, order_id);
 	if (effects & OE_EFFECT_CANCEL_LINES)
 		update_lines(&cancel, order_id);
+}
+
+void
+oe_effects_on_parts(uint32 effects, OeOrder *order, const char *reason, TimestampTz at)
+{
+	if (effects & (OE_EFFECT_VOID_PAYMENTS | OE_EFFECT_REQUEST_REFUNDS))
+		oe_payments_give_back(order, (effects & OE_EFFECT_VOID_PAYMENTS) != 0,
+							  (effects & OE_EFFECT_REQUEST_REFUNDS) != 0, reason, at);
 }
 
 void

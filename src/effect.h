@@ -5,7 +5,7 @@
 #ifndef OE_EFFECT_H
 #define OE_EFFECT_H
 
-#include "datatype/timestamp.h"
+#include "order_row.h"
 
 #define OE_EFFECT_KEEP_RESERVATION	(1u << 0)	/* the reservation loses its time limit */
 #define OE_EFFECT_RELEASE_STOCK		(1u << 1)	/* held stock is free again */
@@ -15,6 +15,8 @@
 #define OE_EFFECT_DELIVER_ALL		(1u << 5)	/* all that was shipped is delivered */
 #define OE_EFFECT_MARK_PAID			(1u << 6)	/* payment_status becomes paid */
 #define OE_EFFECT_MARK_REFUNDED		(1u << 7)	/* payment_status becomes refunded */
+#define OE_EFFECT_VOID_PAYMENTS		(1u << 8)	/* voids of what is authorized are requested */
+#define OE_EFFECT_REQUEST_REFUNDS	(1u << 9)	/* refunds of what was captured are requested */
 
 /* A change of one column of the order row. */
 typedef struct OeColumnChange
@@ -52,11 +54,13 @@ extern int	oe_milestone_column(const char *kind, const char *name);
 extern int	oe_effects_on_row(uint32 effects, OeColumnChange *changes);
 
 /*
- * What effects do to other tables.  The order row is locked.  Lines come before
- * stock, which many orders share and which is therefore locked last.  Both use
- * SPI by themselves, as the current user.
+ * What effects do to other tables.  The order row is locked.  Lines come first,
+ * then the parts of the order, whose events follow that of the order and keep
+ * *order up to date; then stock, which many orders share and which is therefore
+ * locked last.  All use SPI by themselves, as the current user.
  */
 extern void oe_effects_on_lines(uint32 effects, int64 order_id);
+extern void oe_effects_on_parts(uint32 effects, OeOrder *order, const char *reason, TimestampTz at);
 extern void oe_effects_on_stock(uint32 effects, int64 order_id, const char *reason, TimestampTz at);
 
 #endif							/* OE_EFFECT_H */

@@ -263,6 +263,7 @@ oe_order_record(TriggerData *trigdata)
 	oe_record_order_event(&order, &record, NULL);
 	order.expires_at = newslot->tts_isnull[Anum_orders_expires_at - 1] ?
 		DT_NOEND : DatumGetTimestampTz(newslot->tts_values[Anum_orders_expires_at - 1]);
+	oe_effects_on_parts(transition->effects, &order, record.reason, record.at);
 	oe_effects_on_stock(transition->effects, order.order_id, record.reason, record.at);
 	oe_order_follow(&order);
 	oe_owner_end(&saved);
