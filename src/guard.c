@@ -9,6 +9,7 @@
 
 #include "errors.h"
 #include "guard.h"
+#include "hold.h"
 #include "machine_graph.h"
 #include "part.h"
 
@@ -71,6 +72,8 @@ oe_guard_reject(const OeRejection *rejection, const OeOrder *order, const OePart
 	oe_json_text(&detail, "event", event);
 	oe_json_text(&detail, "guard", rejection->guard);
 	oe_json_text(&detail, "reason", rejection->reason);
+	if (rejection->sqlstate == ERRCODE_OE_ORDER_ON_HOLD)
+		oe_json_raw(&detail, "holds", oe_holds_json(order->order_id));
 	ereport(ERROR,
 			(errcode(rejection->sqlstate),
 			 errmsg("event \"%s\" is not possible: %s", event, rejection->reason),

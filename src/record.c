@@ -133,6 +133,31 @@ oe_jsonb_push_jsonb(JsonbParseState **state, const char *key, Jsonb *value)
 	(void) pushJsonbValue(state, WJB_VALUE, &jbv);
 }
 
+/* What an event has that most events have not. */
+static void
+push_rest(JsonbParseState **state, const OeRecord *record)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	if (record->forced)
+	{
+		push_key(state, "forced");
+		value.type = jbvBool;
+		value.val.boolean = true;
+		(void) pushJsonbValue(state, WJB_VALUE, &value);
+	}
+	if (record->details == NULL)
+		return;
+	it = JsonbIteratorInit(&record->details->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY || token == WJB_VALUE)
+			(void) pushJsonbValue(state, token, &value);
+	}
+}
+
 void
 oe_record_order_event(const OeOrder *order, OeRecord *record, Jsonb *lines)
 {
@@ -153,6 +178,7 @@ oe_record_order_event(const OeOrder *order, OeRecord *record, Jsonb *lines)
 	oe_jsonb_push_int64(&state, "order_id", order->order_id);
 	oe_jsonb_push_text(&state, "customer_id", order->customer_id);
 	oe_jsonb_push_text(&state, "order_number", order->order_number);
+	push_rest(&state, record);
 
 	snprintf(id, sizeof(id), INT64_FORMAT, order->order_id);
 	record->order_id = order->order_id;
@@ -188,6 +214,7 @@ oe_record_part_event(const OeOrder *order, const OePart *part, OeRecord *record)
 	oe_jsonb_push_int64(&state, part->kind->id_key, part->id);
 	if (part->kind->describe != NULL)
 		part->kind->describe(part, &state);
+	push_rest(&state, record);
 
 	snprintf(order_id, sizeof(order_id), INT64_FORMAT, order->order_id);
 	snprintf(part_id, sizeof(part_id), INT64_FORMAT, part->id);
