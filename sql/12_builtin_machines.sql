@@ -25,10 +25,10 @@ VALUES (1, 'order', 'default', 1, 'published', pg_catalog.now(), '{
 		 "guards": ["lines_settled"], "milestone": "completed_at", "automatic": true},
 		{"event": "cancel", "from": ["draft", "pending", "confirmed"], "to": "cancelled", "type": "order.cancelled",
 		 "guards": ["nothing_shipped"],
-		 "effects": ["release_stock", "cancel_lines"], "milestone": "cancelled_at"},
+		 "effects": ["release_stock", "cancel_lines", "void_payments", "request_refunds"], "milestone": "cancelled_at"},
 		{"event": "expire", "from": "pending", "to": "expired", "type": "order.expired",
 		 "guards": ["past_limit"],
-		 "effects": ["expire_stock", "cancel_lines"], "milestone": "cancelled_at"}
+		 "effects": ["expire_stock", "cancel_lines", "void_payments", "request_refunds"], "milestone": "cancelled_at"}
 	]}');
 
 /* simple: one ladder for shops that pay, ship and deliver an order as a whole. */
@@ -57,16 +57,19 @@ VALUES (2, 'order', 'simple', 1, 'published', pg_catalog.now(), '{
 		{"event": "deliver", "from": "shipped", "to": "delivered", "type": "order.delivered",
 		 "effects": ["deliver_all"], "milestone": "delivered_at"},
 		{"event": "refund", "from": ["paid", "shipped"], "to": "refunded", "type": "order.refunded",
-		 "effects": ["release_stock", "cancel_lines", "mark_refunded"]},
+		 "effects": ["release_stock", "cancel_lines", "mark_refunded", "void_payments", "request_refunds"]},
 		{"event": "cancel", "from": ["draft", "pending", "paid"], "to": "cancelled", "type": "order.cancelled",
 		 "guards": ["nothing_shipped"],
-		 "effects": ["release_stock", "cancel_lines"], "milestone": "cancelled_at"},
+		 "effects": ["release_stock", "cancel_lines", "void_payments", "request_refunds"], "milestone": "cancelled_at"},
 		{"event": "expire", "from": "pending", "to": "expired", "type": "order.expired",
 		 "guards": ["past_limit"],
-		 "effects": ["expire_stock", "cancel_lines"], "milestone": "cancelled_at"}
+		 "effects": ["expire_stock", "cancel_lines", "void_payments", "request_refunds"], "milestone": "cancelled_at"}
 	]}');
 
-/* payment: an intent, from the request to the money. */
+/*
+ * payment: an intent, from the request to the money.  The guards ask the recorded
+ * amounts, so no state says more than a payment service has reported.
+ */
 INSERT INTO order_engine.machine (machine_id, kind, name, version, status, published_at, definition)
 VALUES (3, 'payment', 'default', 1, 'published', pg_catalog.now(), '{
 	"initial": "pending",
@@ -80,12 +83,18 @@ VALUES (3, 'payment', 'default', 1, 'published', pg_catalog.now(), '{
 		"expired": {"terminal": true}
 	},
 	"transitions": [
-		{"event": "authorize", "from": "pending", "to": "authorized", "type": "payment.authorized"},
-		{"event": "capture", "from": ["pending", "authorized"], "to": "captured", "type": "payment.captured"},
-		{"event": "refund", "from": "captured", "to": "refunded", "type": "payment.refunded"},
-		{"event": "fail", "from": "pending", "to": "failed", "type": "payment.failed"},
-		{"event": "void", "from": ["pending", "authorized"], "to": "voided", "type": "payment.voided"},
-		{"event": "expire", "from": "authorized", "to": "expired", "type": "payment.expired"}
+		{"event": "authorize", "from": "pending", "to": "authorized", "type": "payment.authorized",
+		 "guards": ["authorization_recorded"]},
+		{"event": "capture", "from": ["pending", "authorized"], "to": "captured", "type": "payment.captured",
+		 "guards": ["capture_recorded"]},
+		{"event": "refund", "from": "captured", "to": "refunded", "type": "payment.refunded",
+		 "guards": ["refund_complete"]},
+		{"event": "fail", "from": "pending", "to": "failed", "type": "payment.failed",
+		 "guards": ["nothing_captured", "authorization_released", "nothing_undecided"]},
+		{"event": "void", "from": ["pending", "authorized"], "to": "voided", "type": "payment.voided",
+		 "guards": ["nothing_captured", "authorization_released"]},
+		{"event": "expire", "from": "authorized", "to": "expired", "type": "payment.expired",
+		 "guards": ["past_limit"], "effects": ["release_authorization"]}
 	]}');
 
 /* fulfillment: units of an order that leave one location together. */

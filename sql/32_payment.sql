@@ -44,9 +44,9 @@ COMMENT ON COLUMN order_engine.payment.expires_at IS 'When the time limit of the
 COMMENT ON COLUMN order_engine.payment.created_at IS 'When it was requested.';
 COMMENT ON COLUMN order_engine.payment.updated_at IS 'When it was last changed.';
 COMMENT ON COLUMN order_engine.payment.amount IS 'What it was requested for, in currency.';
-COMMENT ON COLUMN order_engine.payment.authorized IS 'Authorized, in currency, before captures and voids. A capture without an authorization counts as both.';
+COMMENT ON COLUMN order_engine.payment.authorized IS 'Authorized, in currency, before captures and voids: the sum of the authorizations, or of captures and voids where that is more, as in a capture without an authorization.';
 COMMENT ON COLUMN order_engine.payment.captured IS 'Captured, in currency, before refunds.';
-COMMENT ON COLUMN order_engine.payment.voided IS 'Authorized and given up without capture, in currency.';
+COMMENT ON COLUMN order_engine.payment.voided IS 'Authorized and given up without capture, in currency: by voids, and when the authorization expired, which is recorded as a void that succeeded.';
 COMMENT ON COLUMN order_engine.payment.refunded IS 'Refunded, in currency.';
 COMMENT ON COLUMN order_engine.payment.charged_back IS 'Taken back by the customer''s bank, in currency.';
 COMMENT ON COLUMN order_engine.payment.attempts IS 'Failed attempts to authorize or capture.';
@@ -75,6 +75,7 @@ CREATE TABLE order_engine.payment_transaction (
 	provider_ref	text,
 	reason			text,
 	details			jsonb,
+	credited		numeric		NOT NULL DEFAULT 0 CHECK (credited >= 0),
 	CHECK ((decided_at IS NOT NULL) = (state IN ('success', 'failure')))
 ) WITH (fillfactor = 80);
 CREATE INDEX payment_transaction_payment_idx ON order_engine.payment_transaction (payment_id);
@@ -100,4 +101,5 @@ COMMENT ON COLUMN order_engine.payment_transaction.provider IS 'The payment serv
 COMMENT ON COLUMN order_engine.payment_transaction.provider_ref IS 'The service''s own reference, unique for provider and kind; null until reported.';
 COMMENT ON COLUMN order_engine.payment_transaction.reason IS 'Why it was requested.';
 COMMENT ON COLUMN order_engine.payment_transaction.details IS 'What the service told, such as a decline code; never card data.';
+COMMENT ON COLUMN order_engine.payment_transaction.credited IS 'What the request of a refund added to credited_total of the order, because it was not overpaid, in currency.';
 SELECT pg_catalog.pg_extension_config_dump('order_engine.payment_transaction', '');

@@ -24,6 +24,7 @@
 #include "machine.h"
 #include "miscadmin.h"
 #include "money.h"
+#include "payment.h"
 #include "query.h"
 #include "record.h"
 #include "state_machine.h"
@@ -181,7 +182,13 @@ static void
 cancel_units(OeOrder *order, Line *lines, int nlines, const char *reason)
 {
 	static OeQuery update = {
-		"UPDATE order_engine.orders SET lines_total = $2, total = $3 WHERE order_id = $1 RETURNING *",
+		/* a status that the machine itself set, without payments, stays */
+		"UPDATE order_engine.orders SET lines_total = $2, total = $3,"
+		" credited_total = least(credited_total, $3),"
+		" payment_status = CASE WHEN authorized_total = 0 AND captured_total = 0 THEN payment_status ELSE "
+		OE_PAYMENT_STATUS("authorized_total", "captured_total", "refunded_total", "charged_back_total",
+						  "$3", "least(credited_total, $3)")
+		" END WHERE order_id = $1 RETURNING *",
 		3, {INT8OID, NUMERICOID, NUMERICOID}
 	};
 	Datum		values[3];

@@ -41,6 +41,36 @@ oe_amount_cmp(Numeric a, Numeric b)
 }
 
 Numeric
+oe_amount_add(Numeric a, Numeric b)
+{
+	return numeric_add_opt_error(a, b, NULL);
+}
+
+Numeric
+oe_amount_sub(Numeric a, Numeric b)
+{
+	return numeric_sub_opt_error(a, b, NULL);
+}
+
+Numeric
+oe_amount_min(Numeric a, Numeric b)
+{
+	return oe_amount_cmp(a, b) <= 0 ? a : b;
+}
+
+Numeric
+oe_amount_max(Numeric a, Numeric b)
+{
+	return oe_amount_cmp(a, b) >= 0 ? a : b;
+}
+
+bool
+oe_amount_is_positive(Numeric amount)
+{
+	return oe_amount_cmp(amount, int64_to_numeric(0)) > 0;
+}
+
+Numeric
 oe_amount_round(Numeric amount, int minor_units)
 {
 	return DatumGetNumeric(DirectFunctionCall2(numeric_round, NumericGetDatum(amount),

@@ -34,5 +34,10 @@ extern Numeric oe_amount_round(Numeric amount, int minor_units);
 extern char *oe_amount_text(Numeric amount);
 
 extern int	oe_amount_cmp(Numeric a, Numeric b);
+extern Numeric oe_amount_add(Numeric a, Numeric b);
+extern Numeric oe_amount_sub(Numeric a, Numeric b);
+extern Numeric oe_amount_min(Numeric a, Numeric b);
+extern Numeric oe_amount_max(Numeric a, Numeric b);
+extern bool oe_amount_is_positive(Numeric amount);
 
 #endif							/* OE_MONEY_H */

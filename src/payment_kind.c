@@ -1,13 +1,122 @@
 /*
  * payment_kind.c
  *	  What is particular to payments as parts of an order.
+ *
+ * The guards ask the amounts that record_payment() has recorded, so an UPDATE
+ * written by hand can neither claim money nor give it up.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "part.h"
+#include "errors.h"
+#include "money.h"
+#include "payment.h"
+#include "utils/timestamp.h"
 
-static const OeGuardList guards = {NULL, 0};
+#define AMOUNT(column) oe_payment_get(part, Anum_payment_##column)
+
+static const char *
+check_past_limit(const OeOrder *order, const OePart *part, TimestampTz now)
+{
+	if (part->expires_at == DT_NOEND)
+		return "the payment has no time limit";
+	return part->expires_at > now ? "the time limit of the payment has not passed" : NULL;
+}
+
+static const char *
+check_authorization_recorded(const OeOrder *order, const OePart *part, TimestampTz now)
+{
+	return oe_amount_is_positive(AMOUNT(authorized)) ? NULL : "no authorization is recorded";
+}
+
+static const char *
+check_capture_recorded(const OeOrder *order, const OePart *part, TimestampTz now)
+{
+	return oe_amount_is_positive(AMOUNT(captured)) ? NULL : "no capture is recorded";
+}
+
+static const char *
+check_refund_complete(const OeOrder *order, const OePart *part, TimestampTz now)
+{
+	if (!oe_amount_is_positive(AMOUNT(captured)))
+		return "no capture is recorded";
+	return oe_amount_cmp(AMOUNT(refunded), AMOUNT(captured)) >= 0 ? NULL :
+		"the recorded refunds are less than what was captured";
+}
+
+static const char *
+check_nothing_captured(const OeOrder *order, const OePart *part, TimestampTz now)
+{
+	return oe_amount_is_positive(AMOUNT(captured)) ? "some of the payment was captured" : NULL;
+}
+
+static bool
+money_is_coming(const OePart *part)
+{
+	OeUndecided undecided;
+
+	oe_payment_undecided(part->id, &undecided);
+	return oe_amount_is_positive(undecided.authorizations) || oe_amount_is_positive(undecided.captures);
+}
+
+static const char *
+check_authorization_released(const OeOrder *order, const OePart *part, TimestampTz now)
+{
+	if (oe_amount_cmp(AMOUNT(authorized), AMOUNT(voided)) > 0)
+		return "some of the payment is still authorized";
+	if (!oe_amount_is_positive(AMOUNT(voided)) && money_is_coming(part))
+		return "a request of the payment is not decided yet";
+	return NULL;
+}
+
+static const char *
+check_nothing_undecided(const OeOrder *order, const OePart *part, TimestampTz now)
+{
+	return money_is_coming(part) ? "a request of the payment is not decided yet" : NULL;
+}
+
+static const OeGuard guard_entries[] = {
+	{"past_limit", ERRCODE_OE_GUARD_REJECTED, check_past_limit},
+	{"authorization_recorded", ERRCODE_OE_GUARD_REJECTED, check_authorization_recorded},
+	{"capture_recorded", ERRCODE_OE_GUARD_REJECTED, check_capture_recorded},
+	{"refund_complete", ERRCODE_OE_GUARD_REJECTED, check_refund_complete},
+	{"nothing_captured", ERRCODE_OE_GUARD_REJECTED, check_nothing_captured},
+	{"authorization_released", ERRCODE_OE_GUARD_REJECTED, check_authorization_released},
+	{"nothing_undecided", ERRCODE_OE_GUARD_REJECTED, check_nothing_undecided},
+};
+
+static const OeGuardList guards = {guard_entries, lengthof(guard_entries)};
+
+#define EFFECT_RELEASE_AUTHORIZATION	(1u << 0)	/* what was not captured counts as voided */
+
+static const OeNamed effects[] = {
+	{"release_authorization", EFFECT_RELEASE_AUTHORIZATION},
+};
+
+/* Amounts are sums of transactions, so what expires is one too. */
+static void
+apply_effects(uint32 bits, const OeOrder *order, const OePart *part, const char *reason, TimestampTz at)
+{
+	static OeQuery query = {
+		"UPDATE order_engine.payment SET voided = voided + $2 WHERE payment_id = $1",
+		2, {INT8OID, NUMERICOID}
+	};
+	OePaymentTransaction transaction = {.kind = OE_VOID, .state = OE_SUCCESS, .reason = "expired"};
+	OePartUpdate update = {.to_state = part->state};
+	Numeric		rest = oe_amount_sub(oe_amount_sub(AMOUNT(authorized), AMOUNT(captured)), AMOUNT(voided));
+	Datum		values[2] = {Int64GetDatum(part->id), NumericGetDatum(rest)};
+
+	if ((bits & EFFECT_RELEASE_AUTHORIZATION) == 0 || !oe_amount_is_positive(rest))
+		return;
+	oe_transaction_add(part, &transaction, rest, at);
+	oe_part_update(part, &query, values, NULL, &update);
+}
+
+static const int kept_columns[] = {
+	Anum_payment_amount, Anum_payment_authorized, Anum_payment_captured, Anum_payment_voided,
+	Anum_payment_refunded, Anum_payment_charged_back, Anum_payment_attempts,
+	Anum_payment_next_attempt_at, Anum_payment_kind, Anum_payment_currency, Anum_payment_provider, 0
+};
 
 static OeQuery read_query = {
 	"SELECT * FROM order_engine.payment WHERE payment_id = $1",
@@ -25,15 +134,32 @@ static OeQuery set_state_query = {
 	"UPDATE order_engine.payment SET state = $2 WHERE payment_id = $1",
 	2, {INT8OID, TEXTOID}
 };
+static OeQuery roll_up_query = {
+	"UPDATE order_engine.orders AS o SET authorized_total = s.authorized, captured_total = s.captured,"
+	" refunded_total = s.refunded, charged_back_total = s.charged_back, payment_status = "
+	OE_PAYMENT_STATUS("s.authorized", "s.captured", "s.refunded", "s.charged_back",
+					  "o.total", "o.credited_total")
+	" FROM (SELECT coalesce(sum(p.authorized - p.captured - p.voided), 0) AS authorized,"
+	"  coalesce(sum(p.captured), 0) AS captured, coalesce(sum(p.refunded), 0) AS refunded,"
+	"  coalesce(sum(p.charged_back), 0) AS charged_back"
+	"  FROM order_engine.payment AS p WHERE p.order_id = $1) AS s"
+	" WHERE o.order_id = $1 RETURNING o.*",
+	1, {INT8OID}
+};
 
 const OePartKind oe_payment_kind = {
 	.name = "payment",
 	.id_key = "payment_id",
 	.rel = OE_REL_PAYMENT,
-	.natts = 21,
+	.natts = Natts_payment,
 	.guards = &guards,
+	.effects = {effects, lengthof(effects)},
+	.kept = kept_columns,
 	.read = &read_query,
 	.lock = &lock_query,
 	.lock_nowait = &lock_nowait_query,
 	.set_state = &set_state_query,
+	.roll_up = &roll_up_query,
+	.apply = apply_effects,
+	.describe = oe_payment_describe,
 };

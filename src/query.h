@@ -7,7 +7,7 @@
 
 #include "executor/spi.h"
 
-#define OE_QUERY_MAX_ARGS	8
+#define OE_QUERY_MAX_ARGS	10
 
 /*
  * A query as a static variable:

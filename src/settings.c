@@ -15,6 +15,7 @@
 char	   *oe_actor = NULL;
 char	   *oe_allow_cidrs = NULL;
 bool		oe_allow_http = false;
+int			oe_authorization_lifetime = OE_DEFAULT_AUTHORIZATION_LIFETIME;
 char	   *oe_correlation_id = NULL;
 char	   *oe_databases = NULL;
 int			oe_hold_time = OE_DEFAULT_HOLD_TIME;
@@ -24,6 +25,8 @@ bool		oe_idempotency_wait = true;
 int			oe_maintenance_interval = OE_DEFAULT_MAINTENANCE_INTERVAL;
 int			oe_max_in_flight = OE_DEFAULT_MAX_IN_FLIGHT;
 char	   *oe_order_machine = NULL;
+int			oe_payment_attempts = OE_DEFAULT_PAYMENT_ATTEMPTS;
+int			oe_payment_retry_delay = OE_DEFAULT_PAYMENT_RETRY_DELAY;
 int			oe_poll_interval = OE_DEFAULT_POLL_INTERVAL;
 int			oe_shard_id = OE_DEFAULT_SHARD_ID;
 char	   *oe_tenant = NULL;
@@ -59,6 +62,12 @@ oe_settings_init(void)
 							 NULL,
 							 &oe_allow_http, false,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_engine.authorization_lifetime",
+							"How long a payment stays authorized when the payment service does not say.",
+							"0: without a limit.",
+							&oe_authorization_lifetime, OE_DEFAULT_AUTHORIZATION_LIFETIME,
+							0, OE_MAX_AUTHORIZATION_LIFETIME,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomStringVariable("order_engine.correlation_id",
 							   "Correlation id that history and events record.",
 							   NULL,
@@ -106,6 +115,18 @@ oe_settings_init(void)
 							   NULL,
 							   &oe_order_machine, "default",
 							   PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_engine.payment_attempts",
+							"How often a payment is requested before it has failed for good.",
+							NULL,
+							&oe_payment_attempts, OE_DEFAULT_PAYMENT_ATTEMPTS,
+							OE_MIN_PAYMENT_ATTEMPTS, OE_MAX_PAYMENT_ATTEMPTS,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_engine.payment_retry_delay",
+							"How long after its first failure a payment is requested again.",
+							"Each further failure doubles it, up to a day.",
+							&oe_payment_retry_delay, OE_DEFAULT_PAYMENT_RETRY_DELAY,
+							0, OE_MAX_PAYMENT_RETRY_DELAY,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("order_engine.poll_interval",
 							"How often a worker looks for events that no commit announced.",
 							NULL,

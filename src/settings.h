@@ -28,10 +28,21 @@
 #define OE_MIN_MAINTENANCE_INTERVAL			0	/* ms */
 #define OE_MAX_MAINTENANCE_INTERVAL			(3600 * 1000)
 #define OE_DEFAULT_MAINTENANCE_INTERVAL		10000
+/* how long an authorization is good for, 0: nobody knows */
+#define OE_MAX_AUTHORIZATION_LIFETIME		(366 * 86400)	/* s */
+#define OE_DEFAULT_AUTHORIZATION_LIFETIME	(7 * 86400)
+
+#define OE_MIN_PAYMENT_ATTEMPTS		1
+#define OE_MAX_PAYMENT_ATTEMPTS		100
+#define OE_DEFAULT_PAYMENT_ATTEMPTS	3
+
+#define OE_MAX_PAYMENT_RETRY_DELAY		86400	/* s */
+#define OE_DEFAULT_PAYMENT_RETRY_DELAY	60
 
 extern char *oe_actor;
 extern char *oe_allow_cidrs;
 extern bool oe_allow_http;
+extern int	oe_authorization_lifetime;
 extern char *oe_correlation_id;
 extern char *oe_databases;
 extern int	oe_hold_time;
@@ -41,6 +52,8 @@ extern bool oe_idempotency_wait;
 extern int	oe_maintenance_interval;
 extern int	oe_max_in_flight;
 extern char *oe_order_machine;
+extern int	oe_payment_attempts;
+extern int	oe_payment_retry_delay;
 extern int	oe_poll_interval;
 extern int	oe_shard_id;
 extern char *oe_tenant;

@@ -1,0 +1,191 @@
+/*
+ * payment_event.c
+ *	  Events of payments: what they tell, and how they are recorded.
+ *
+ * The events are all that a payment service gets to know, so those that ask
+ * something of it tell everything it needs.  A change of state goes through the
+ * trigger (part_trigger.c), which knows nothing of transactions; what else the
+ * event shall tell waits for it in a static variable meanwhile.
+ */
+#include "postgres.h"
+
+#include "amend.h"
+#include "catalog/pg_type.h"
+#include "machine.h"
+#include "money.h"
+#include "payment.h"
+#include "transition.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
+#include "utils/timestamp.h"
+
+/* the event that is being recorded, and of which payment; nested ones take turns */
+static const OePaymentEvent *telling = NULL;
+static int64 telling_of = 0;
+
+void
+oe_payment_describe(const OePart *part, JsonbParseState **payload)
+{
+	const OePaymentEvent *event = telling_of == part->id ? telling : NULL;
+	const OePaymentTransaction *transaction = event == NULL ? NULL : event->transaction;
+	int32		attempts = DatumGetInt32(part->values[Anum_payment_attempts - 1]);
+
+	oe_jsonb_push_text(payload, "method", oe_payment_text(part, Anum_payment_method));
+	oe_jsonb_push_text(payload, "provider", oe_payment_text(part, Anum_payment_provider));
+	oe_jsonb_push_numeric(payload, "authorized", oe_payment_get(part, Anum_payment_authorized));
+	oe_jsonb_push_numeric(payload, "captured", oe_payment_get(part, Anum_payment_captured));
+	oe_jsonb_push_numeric(payload, "voided", oe_payment_get(part, Anum_payment_voided));
+	oe_jsonb_push_numeric(payload, "refunded", oe_payment_get(part, Anum_payment_refunded));
+	oe_jsonb_push_numeric(payload, "charged_back", oe_payment_get(part, Anum_payment_charged_back));
+	if (attempts > 0)
+		oe_jsonb_push_int64(payload, "attempts", attempts);
+	if (!part->nulls[Anum_payment_next_attempt_at - 1])
+	{
+		char		iso[MAXDATELEN + 1];
+
+		oe_jsonb_push_text(payload, "next_attempt_at",
+						   JsonEncodeDateTime(iso, part->values[Anum_payment_next_attempt_at - 1],
+											  TIMESTAMPTZOID, NULL));
+	}
+	if (event != NULL && event->tells_cancel)
+		oe_jsonb_push_text(payload, "order", event->cancels_order ? "cancelled" : "left");
+
+	if (transaction == NULL)
+	{
+		oe_jsonb_push_text(payload, "kind", oe_payment_text(part, Anum_payment_kind));
+		oe_jsonb_push_numeric(payload, "amount", oe_payment_get(part, Anum_payment_amount));
+		return;
+	}
+	oe_jsonb_push_text(payload, "kind", transaction->kind);
+	oe_jsonb_push_numeric(payload, "amount", transaction->amount);
+	oe_jsonb_push_int64(payload, "attempt", transaction->attempt);
+	oe_jsonb_push_int64(payload, "transaction_id", transaction->transaction_id);
+	oe_jsonb_push_text(payload, "provider_ref", transaction->provider_ref);
+	if (transaction->return_id != 0)
+		oe_jsonb_push_int64(payload, "return_id", transaction->return_id);
+}
+
+static void
+record_amendment(OeOrder *order, const OePart *part, const OePaymentEvent *event, Numeric credit)
+{
+	static OeQuery credit_query = {
+		"UPDATE order_engine.orders SET credited_total = greatest(credited_total + $2, 0),"
+		" payment_status = "
+		OE_PAYMENT_STATUS("authorized_total", "captured_total", "refunded_total", "charged_back_total",
+						  "total", "greatest(credited_total + $2, 0)")
+		" WHERE order_id = $1 RETURNING *",
+		2, {INT8OID, NUMERICOID}
+	};
+	OeRecord	record = {.event = event->event, .type = event->type, .reason = event->reason,
+	.metadata = event->metadata, .at = event->at};
+
+	if (credit == NULL)
+		oe_part_event(order, part, &record);
+	else
+	{
+		Datum		values[2] = {Int64GetDatum(order->order_id), NumericGetDatum(credit)};
+
+		record.last_txid = oe_order_amend(order, &credit_query, values, NULL);
+		record.machine_id = part->machine_id;
+		record.from = record.to = part->state;
+		oe_record_part_event(order, part, &record);
+	}
+}
+
+void
+oe_payment_announce(OeOrder *order, const OePart *part, const OePaymentEvent *event, Numeric credit)
+{
+	const OePaymentEvent *outer = telling;
+	int64		outer_of = telling_of;
+
+	telling = event;
+	telling_of = part->id;
+	PG_TRY();
+	{
+		record_amendment(order, part, event, credit);
+	}
+	PG_FINALLY();
+	{
+		telling = outer;
+		telling_of = outer_of;
+	}
+	PG_END_TRY();
+}
+
+/* Stores the payment as "part" has it, in a state. */
+static void
+store(const OePart *part, const char *to_state, const OePaymentEvent *event)
+{
+	static OeQuery query = {
+		"UPDATE order_engine.payment SET state = $2, authorized = $3, captured = $4, voided = $5,"
+		" refunded = $6, charged_back = $7, attempts = $8, next_attempt_at = $9, expires_at = $10"
+		" WHERE payment_id = $1",
+		10, {INT8OID, TEXTOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, INT4OID,
+		TIMESTAMPTZOID, TIMESTAMPTZOID}
+	};
+	static const int columns[] = {
+		Anum_payment_authorized, Anum_payment_captured, Anum_payment_voided, Anum_payment_refunded,
+		Anum_payment_charged_back, Anum_payment_attempts, Anum_payment_next_attempt_at,
+		Anum_part_expires_at
+	};
+	OePartUpdate update = {.to_state = to_state, .reason = event->reason, .metadata = event->metadata};
+	Datum		values[2 + lengthof(columns)] = {Int64GetDatum(part->id), CStringGetTextDatum(to_state)};
+	char		nulls[] = "          ";
+
+	StaticAssertStmt(lengthof(values) == sizeof(nulls) - 1, "one for each argument");
+	for (int i = 0; i < lengthof(columns); i++)
+	{
+		values[2 + i] = part->values[columns[i] - 1];
+		nulls[2 + i] = part->nulls[columns[i] - 1] ? 'n' : ' ';
+	}
+	oe_part_update(part, &query, values, nulls, &update);
+}
+
+/* The transition of the machine that an event makes now, NULL when it makes none. */
+static const OeTransition *
+find_transition(const OeOrder *order, const OePart *part, const char *event, TimestampTz at)
+{
+	const OeTransition *transition =
+		oe_machine_find_event(oe_machine_by_id(part->machine_id), part->state, event);
+	OePart		asked = *part;
+	OeRejection rejection;
+
+	if (transition == NULL)
+		return NULL;
+	asked.state = transition->to;
+	return oe_guards_pass(transition, order, &asked, at, &rejection) ? transition : NULL;
+}
+
+void
+oe_payment_change(OeOrder *order, OePart *part, const OePaymentEvent *event)
+{
+	const OeTransition *transition = find_transition(order, part, event->event, event->at);
+
+	if (transition == NULL)
+	{
+		store(part, part->state, event);
+		oe_part_lock(&oe_payment_kind, part->id, LockWaitBlock, part);
+		oe_payment_announce(order, part, event, NULL);
+	}
+	else
+	{
+		const OePaymentEvent *outer = telling;
+		int64		outer_of = telling_of;
+
+		telling = event;
+		telling_of = part->id;
+		PG_TRY();
+		{
+			store(part, transition->to, event);
+		}
+		PG_FINALLY();
+		{
+			telling = outer;
+			telling_of = outer_of;
+		}
+		PG_END_TRY();
+		oe_order_refresh(order);
+		oe_part_lock(&oe_payment_kind, part->id, LockWaitBlock, part);
+	}
+}

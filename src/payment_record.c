@@ -1,0 +1,535 @@
+/*
+ * payment_record.c
+ *	  SQL function record_payment: what a payment service reports.
+ *
+ * Reports come twice, late, and in any order: the synchronous reply and the
+ * webhook say the same, a capture is confirmed before the authorization that it
+ * rests on, and an order is cancelled meanwhile.  The row of the order is locked
+ * first, so that reports are taken one after the other.  What has happened to
+ * money is recorded as it is, also where nobody wanted it any more; what must
+ * then be undone is requested at once.
+ */
+#include "postgres.h"
+
+#include "amend.h"
+#include "args.h"
+#include "catalog/pg_type.h"
+#include "errors.h"
+#include "idempotency.h"
+#include "machine_graph.h"
+#include "miscadmin.h"
+#include "money.h"
+#include "payment.h"
+#include "settings.h"
+#include "tcop/utility.h"
+#include "transition.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(oe_record_payment);
+
+#define MAX_RETRY_DELAY	86400	/* s */
+
+/* arguments, as sql/56_payments.sql declares them */
+enum
+{
+	ARG_TRANSACTION_ID, ARG_OUTCOME, ARG_PROVIDER_REF, ARG_AMOUNT, ARG_DETAILS, ARG_IDEMPOTENCY_KEY
+};
+
+typedef struct Report
+{
+	const char *outcome;
+	const char *state;			/* that the outcome leads to */
+	const char *provider_ref;	/* NULL: not given */
+	Numeric		amount;			/* NULL: not given */
+	Jsonb	   *details;		/* NULL: not given */
+	TimestampTz expires_at;		/* of details, DT_NOEND: not given */
+	bool		final;			/* of details: no use to try again */
+	TimestampTz at;
+} Report;
+
+/* One side of OE302. */
+static char *
+side(int64 transaction_id, const char *state, const char *provider_ref, Numeric amount)
+{
+	OeJson		json;
+
+	oe_json_begin(&json);
+	oe_json_int64(&json, "transaction_id", transaction_id);
+	oe_json_text(&json, "state", state);
+	oe_json_text(&json, "provider_ref", provider_ref);
+	oe_json_raw(&json, "amount", amount == NULL ? "null" : oe_amount_text(amount));
+	return oe_json_end(&json);
+}
+
+pg_noreturn static void conflict(const OePaymentTransaction *stored, int64 transaction_id,
+								 const Report *report, const char *message);
+
+static void
+conflict(const OePaymentTransaction *stored, int64 transaction_id, const Report *report,
+		 const char *message)
+{
+	OeJson		json;
+
+	oe_json_begin(&json);
+	if (stored != NULL)
+		oe_json_raw(&json, "stored", side(stored->transaction_id, stored->state,
+										  stored->provider_ref, stored->amount));
+	else
+		oe_json_raw(&json, "stored", "null");
+	oe_json_raw(&json, "given", side(transaction_id, report->state, report->provider_ref, report->amount));
+	ereport(ERROR,
+			(errcode(ERRCODE_OE_PAYMENT_CONFLICT),
+			 errmsg("%s", message),
+			 errdetail_internal("%s", oe_json_end(&json)),
+			 errhint("Ask the payment service which of the two is right.")));
+}
+
+/* Nobody else may have the reference, unless it is that of this transaction. */
+static void
+check_reference(const OePaymentTransaction *transaction, const Report *report)
+{
+	OePaymentTransaction other;
+	int64		id;
+
+	if (report->provider_ref == NULL)
+		return;
+	if (transaction->provider_ref != NULL)
+	{
+		if (strcmp(transaction->provider_ref, report->provider_ref) != 0)
+			conflict(transaction, transaction->transaction_id, report,
+					 "the transaction has another provider reference");
+		return;
+	}
+	id = oe_transaction_by_ref(transaction->provider, transaction->kind, report->provider_ref);
+	if (id == 0 || id == transaction->transaction_id)
+		return;
+	oe_transaction_read(id, &other);
+	conflict(&other, transaction->transaction_id, report,
+			 "the provider reference belongs to another transaction");
+}
+
+static void
+run_update(const OePaymentTransaction *transaction, const Report *report, Numeric amount, bool decided)
+{
+	static OeQuery query = {
+		"UPDATE order_engine.payment_transaction SET state = $2, amount = $3,"
+		" provider_ref = coalesce($4, provider_ref), details = coalesce($5, details),"
+		" updated_at = $6, decided_at = $7 WHERE transaction_id = $1",
+		7, {INT8OID, TEXTOID, NUMERICOID, TEXTOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	};
+	Datum		values[7] = {Int64GetDatum(transaction->transaction_id),
+		CStringGetTextDatum(report->state), NumericGetDatum(amount),
+		report->provider_ref == NULL ? (Datum) 0 : CStringGetTextDatum(report->provider_ref),
+		JsonbPGetDatum(report->details), TimestampTzGetDatum(report->at), TimestampTzGetDatum(report->at)
+	};
+	char		nulls[] = "       ";
+
+	nulls[3] = report->provider_ref == NULL ? 'n' : ' ';
+	nulls[4] = report->details == NULL ? 'n' : ' ';
+	nulls[6] = decided ? ' ' : 'n';
+	oe_spi_connect();
+	if (oe_query_run(&query, values, nulls, false, SPI_OK_UPDATE) != 1)
+		oe_not_found("transaction", transaction->transaction_id);
+	oe_spi_finish();
+}
+
+/*
+ * Stores the report in the transaction.  Of two transactions that are given one
+ * reference at the same time the index lets the first one have it.
+ */
+static void
+store_report(OePaymentTransaction *transaction, const Report *report, Numeric amount)
+{
+	bool		decided = strcmp(report->state, OE_PENDING) != 0;
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool taken = false;
+
+	PG_TRY();
+	{
+		run_update(transaction, report, amount, decided);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
+			PG_RE_THROW();
+		taken = true;
+	}
+	PG_END_TRY();
+	if (taken)
+	{
+		/* another error takes its place, so the transaction is still over */
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		conflict(NULL, transaction->transaction_id, report,
+				 "the provider reference belongs to another transaction");
+	}
+
+	transaction->state = report->state;
+	transaction->amount = amount;
+	if (report->provider_ref != NULL)
+		transaction->provider_ref = report->provider_ref;
+}
+
+/* A report about a transaction that is decided: it must say what is known. */
+static void
+repeat_report(const OePaymentTransaction *transaction, const Report *report)
+{
+	if (strcmp(report->state, OE_PENDING) == 0)
+		return;					/* it comes late */
+	if (strcmp(report->state, transaction->state) != 0)
+		conflict(transaction, transaction->transaction_id, report,
+				 psprintf("the transaction has the outcome %s already", transaction->state));
+	if (report->amount != NULL && oe_amount_cmp(report->amount, transaction->amount) != 0)
+		conflict(transaction, transaction->transaction_id, report,
+				 "the transaction was reported with another amount");
+	check_reference(transaction, report);
+
+	/* the first report may have had no reference */
+	if (transaction->provider_ref == NULL && report->provider_ref != NULL)
+	{
+		OePaymentTransaction copy = *transaction;
+
+		store_report(&copy, report, transaction->amount);
+	}
+}
+
+static Numeric
+plus(const OePart *part, int column, Numeric amount)
+{
+	return oe_amount_add(oe_payment_get(part, column), amount);
+}
+
+static bool
+is_kind(const OePaymentTransaction *transaction, const char *kind)
+{
+	return strcmp(transaction->kind, kind) == 0;
+}
+
+/* Puts what succeeded into the amounts, and names the event. */
+static void
+add_up(OePart *part, const OePaymentTransaction *transaction, const Report *report,
+	   OePaymentEvent *event)
+{
+	Numeric		used;
+
+	if (is_kind(transaction, OE_AUTHORIZATION))
+	{
+		event->event = "authorize";
+		event->type = "payment.authorized";
+		/* captures that were reported before count as authorized already */
+		oe_payment_set(part, Anum_payment_authorized,
+					   oe_amount_max(oe_payment_get(part, Anum_payment_authorized), transaction->amount));
+		if (oe_amount_is_positive(oe_payment_get(part, Anum_payment_captured)))
+			return;
+		part->nulls[Anum_part_expires_at - 1] =
+			report->expires_at == DT_NOEND && oe_authorization_lifetime == 0;
+		part->values[Anum_part_expires_at - 1] =
+			TimestampTzGetDatum(report->expires_at != DT_NOEND ? report->expires_at :
+								TimestampTzPlusMilliseconds(report->at, (int64) oe_authorization_lifetime * 1000));
+		return;
+	}
+	if (is_kind(transaction, OE_CAPTURE))
+	{
+		event->event = "capture";
+		event->type = "payment.captured";
+		oe_payment_set(part, Anum_payment_captured, plus(part, Anum_payment_captured, transaction->amount));
+	}
+	else if (is_kind(transaction, OE_VOID))
+	{
+		event->event = "void";
+		event->type = "payment.voided";
+		oe_payment_set(part, Anum_payment_voided, plus(part, Anum_payment_voided, transaction->amount));
+	}
+	else
+	{
+		event->event = "refund";
+		event->type = "payment.partially_refunded";
+		oe_payment_set(part, Anum_payment_refunded, plus(part, Anum_payment_refunded, transaction->amount));
+	}
+	used = oe_amount_add(oe_payment_get(part, Anum_payment_captured),
+						 oe_payment_get(part, Anum_payment_voided));
+	oe_payment_set(part, Anum_payment_authorized,
+				   oe_amount_max(oe_payment_get(part, Anum_payment_authorized), used));
+}
+
+static void
+succeed(OeOrder *order, OePart *part, const OePaymentTransaction *transaction, const Report *report)
+{
+	OePaymentEvent event = {.reason = transaction->reason, .at = report->at,
+	.transaction = transaction};
+
+	add_up(part, transaction, report, &event);
+	part->nulls[Anum_payment_next_attempt_at - 1] = true;
+	oe_payment_change(order, part, &event);
+}
+
+/* What a payment that failed for good means for the order: does nothing else pay it? */
+static bool
+must_cancel(const OeOrder *order)
+{
+	static OeQuery query = {
+		"SELECT 1 FROM order_engine.orders WHERE order_id = $1 AND confirmed_at IS NULL",
+		1, {INT8OID}
+	};
+	const OeTransition *transition =
+		oe_machine_find_event(oe_machine_by_id(order->machine_id), order->state, "cancel");
+	Datum		order_id = Int64GetDatum(order->order_id);
+	OeRejection rejection;
+	bool		unconfirmed;
+
+	if (transition == NULL || strcmp(order->terms, "prepaid") != 0)
+		return false;
+	oe_spi_connect();
+	unconfirmed = oe_query_run(&query, &order_id, NULL, false, SPI_OK_SELECT) == 1;
+	oe_spi_finish();
+	return unconfirmed && oe_amount_is_positive(oe_payment_open(order)) &&
+		oe_guards_pass(transition, order, NULL, GetCurrentTimestamp(), &rejection);
+}
+
+/* Whether the payment came to nothing and will not be tried again. */
+static bool
+is_over(const OePart *part)
+{
+	OeUndecided undecided;
+
+	if (oe_amount_is_positive(oe_payment_get(part, Anum_payment_authorized)) ||
+		!part->nulls[Anum_payment_next_attempt_at - 1])
+		return false;
+	oe_payment_undecided(part->id, &undecided);
+	return !oe_amount_is_positive(undecided.authorizations) && !oe_amount_is_positive(undecided.captures);
+}
+
+static TimestampTz
+next_attempt(int32 attempts, TimestampTz at)
+{
+	int64		delay = oe_payment_retry_delay;
+
+	for (int32 i = 1; i < attempts && delay < MAX_RETRY_DELAY; i++)
+		delay *= 2;
+	return TimestampTzPlusMilliseconds(at, Min(delay, MAX_RETRY_DELAY) * 1000);
+}
+
+/* The request that a payment began with has failed: once more, or never. */
+static void
+fail_attempt(OeOrder *order, OePart *part, const OePaymentTransaction *transaction, const Report *report)
+{
+	OePaymentEvent event = {.event = "attempt_failed", .type = "payment.attempt_failed",
+	.reason = transaction->reason, .at = report->at, .transaction = transaction};
+	int32		attempts = DatumGetInt32(part->values[Anum_payment_attempts - 1]) + 1;
+
+	part->values[Anum_payment_attempts - 1] = Int32GetDatum(attempts);
+	if (!report->final && attempts < oe_payment_attempts && !oe_order_is_dead(order))
+	{
+		part->nulls[Anum_payment_next_attempt_at - 1] = false;
+		part->values[Anum_payment_next_attempt_at - 1] =
+			TimestampTzGetDatum(next_attempt(attempts, report->at));
+		oe_payment_change(order, part, &event);
+		return;
+	}
+
+	part->nulls[Anum_payment_next_attempt_at - 1] = true;
+	if (is_over(part))
+	{
+		event.event = "fail";
+		event.tells_cancel = true;
+		event.cancels_order = must_cancel(order);
+	}
+	oe_payment_change(order, part, &event);
+	if (event.cancels_order && must_cancel(order))
+		(void) oe_order_apply(order, "cancel", "payment failed", NULL, false);
+}
+
+static void
+fail(OeOrder *order, OePart *part, const OePaymentTransaction *transaction, const Report *report)
+{
+	OePaymentEvent event = {.reason = transaction->reason, .at = report->at,
+	.transaction = transaction};
+
+	if (strcmp(transaction->kind, oe_payment_text(part, Anum_payment_kind)) == 0 &&
+		!oe_amount_is_positive(oe_payment_get(part, Anum_payment_authorized)))
+	{
+		fail_attempt(order, part, transaction, report);
+		return;
+	}
+	if (is_kind(transaction, OE_REFUND))
+	{
+		/* goods that came back stay credited, and so does the end of an order */
+		bool		takes_back = transaction->return_id == 0 && !oe_order_is_dead(order) &&
+			oe_amount_is_positive(transaction->credited);
+
+		event.event = "refund_failed";
+		event.type = "payment.refund_failed";
+		oe_payment_announce(order, part, &event, takes_back ?
+							oe_amount_sub(int64_to_numeric(0), transaction->credited) : NULL);
+		return;
+	}
+	if (is_kind(transaction, OE_VOID))
+	{
+		event.event = "void_failed";
+		event.type = "payment.void_failed";
+	}
+	else if (is_kind(transaction, OE_CAPTURE))
+	{
+		event.event = is_over(part) ? "fail" : "capture_failed";
+		event.type = "payment.capture_failed";
+	}
+	else
+	{
+		event.event = "attempt_failed";
+		event.type = "payment.attempt_failed";
+	}
+	oe_payment_change(order, part, &event);
+}
+
+/* Money that nobody waits for any more is given back at once. */
+static void
+give_back_unwanted(OeOrder *order, OePart *part, const OePaymentTransaction *transaction, TimestampTz at)
+{
+	const OeMachine *machine = oe_machine_by_id(part->machine_id);
+	int			state = oe_machine_state_no(machine, part->state);
+	bool		is_authorization = is_kind(transaction, OE_AUTHORIZATION);
+
+	if (!is_authorization && !is_kind(transaction, OE_CAPTURE))
+		return;
+	if (oe_order_is_dead(order))
+		oe_payment_give_back(order, part, true, true, psprintf("order is %s", order->state), at);
+	else if (is_authorization && state >= 0 && machine->states[state].terminal)
+		oe_payment_give_back(order, part, true, false, psprintf("payment is %s", part->state), at);
+}
+
+static void
+take_report(OeOrder *order, OePart *part, OePaymentTransaction *transaction, Report *report)
+{
+	Numeric		amount = transaction->requested;
+	bool		decides = strcmp(report->state, OE_PENDING) != 0;
+
+	if (report->amount != NULL)
+	{
+		if (oe_amount_cmp(report->amount, transaction->requested) > 0)
+			oe_amount_exceeds("recorded", transaction->requested, report->amount);
+		if (strcmp(report->state, OE_SUCCESS) == 0)
+			amount = report->amount;
+	}
+	check_reference(transaction, report);
+	store_report(transaction, report, amount);
+	if (!decides)
+		return;
+
+	if (strcmp(report->state, OE_SUCCESS) == 0)
+		succeed(order, part, transaction, report);
+	else
+		fail(order, part, transaction, report);
+	oe_part_lock(&oe_payment_kind, part->id, LockWaitBlock, part);
+	give_back_unwanted(order, part, transaction, report->at);
+	oe_order_follow(order);
+}
+
+/* What the engine understands of the details. */
+static void
+read_details(Report *report)
+{
+	JsonbValue	value;
+	JsonbValue *found;
+
+	report->expires_at = DT_NOEND;
+	if (report->details == NULL)
+		return;
+	found = getKeyJsonValueFromContainer(&report->details->root, "final", strlen("final"), &value);
+	if (found != NULL && found->type != jbvNull)
+	{
+		if (found->type != jbvBool)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("argument \"%s\": \"%s\" must be true or false", "details", "final")));
+		report->final = found->val.boolean;
+	}
+	found = getKeyJsonValueFromContainer(&report->details->root, "expires_at", strlen("expires_at"), &value);
+	if (found != NULL && found->type != jbvNull)
+	{
+		if (found->type != jbvString)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("argument \"%s\": \"%s\" must be a time as text", "details", "expires_at")));
+		report->expires_at =
+			DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+													CStringGetDatum(pnstrdup(found->val.string.val, found->val.string.len)),
+													ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	}
+}
+
+static void
+read_report(FunctionCallInfo fcinfo, Report *report)
+{
+	report->outcome = oe_arg_name(fcinfo, ARG_OUTCOME, "outcome");
+	if (strcmp(report->outcome, "pending") == 0 || strcmp(report->outcome, "timeout") == 0)
+		report->state = OE_PENDING;
+	else if (strcmp(report->outcome, OE_SUCCESS) == 0 || strcmp(report->outcome, OE_FAILURE) == 0)
+		report->state = report->outcome;
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must be pending, success, failure or timeout", "outcome")));
+	report->provider_ref = oe_arg_name_or_null(fcinfo, ARG_PROVIDER_REF, "provider_ref");
+	report->details = oe_arg_metadata(fcinfo, ARG_DETAILS, "details");
+	read_details(report);
+}
+
+/*
+ * record_payment(transaction_id, outcome, provider_ref, amount, details, idempotency_key)
+ */
+Datum
+oe_record_payment(PG_FUNCTION_ARGS)
+{
+	char	   *key = oe_arg_name_or_null(fcinfo, ARG_IDEMPOTENCY_KEY, "idempotency_key");
+	Report		report = {0};
+	JsonbParseState *request = NULL;
+	OeIdempotency call;
+	OePaymentTransaction transaction;
+	OeOrder		order;
+	OePart		part;
+	int64		id;
+	char	   *result;
+
+	oe_arg_require(fcinfo, ARG_TRANSACTION_ID, "transaction_id");
+	id = PG_GETARG_INT64(ARG_TRANSACTION_ID);
+	read_report(fcinfo, &report);
+	(void) pushJsonbValue(&request, WJB_BEGIN_OBJECT, NULL);
+	oe_jsonb_push_int64(&request, "transaction_id", id);
+	oe_jsonb_push_text(&request, "outcome", report.outcome);
+	oe_jsonb_push_text(&request, "provider_ref", report.provider_ref);
+	if (!PG_ARGISNULL(ARG_AMOUNT))
+		oe_jsonb_push_numeric(&request, "amount", PG_GETARG_NUMERIC(ARG_AMOUNT));
+	oe_jsonb_push_jsonb(&request, "details", report.details);
+	if (oe_idempotency_begin(&call, "record_payment", key,
+							 JsonbValueToJsonb(pushJsonbValue(&request, WJB_END_OBJECT, NULL)), &result))
+		PG_RETURN_TEXT_P(cstring_to_text(result));
+	PreventCommandIfReadOnly("record_payment()");
+
+	/* which order and payment it belongs to never changes */
+	oe_transaction_read(id, &transaction);
+	oe_order_lock(transaction.order_id, oe_idempotency_lock_policy(&call), &order);
+	if (oe_idempotency_recheck(&call, &result))
+		PG_RETURN_TEXT_P(cstring_to_text(result));
+	oe_part_lock(&oe_payment_kind, transaction.payment_id, oe_idempotency_lock_policy(&call), &part);
+	oe_transaction_read(id, &transaction);
+
+	report.at = GetCurrentTimestamp();
+	if (!PG_ARGISNULL(ARG_AMOUNT))
+	{
+		report.amount = oe_arg_amount(fcinfo, ARG_AMOUNT, "amount", order.currency,
+									  oe_currency_minor_units(order.currency));
+		if (!oe_amount_is_positive(report.amount))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("argument \"%s\" must be greater than 0", "amount"),
+					 errhint("A payment of which nothing succeeded is a failure.")));
+	}
+	if (strcmp(transaction.state, OE_SUCCESS) == 0 || strcmp(transaction.state, OE_FAILURE) == 0)
+		repeat_report(&transaction, &report);
+	else
+		take_report(&order, &part, &transaction, &report);
+	result = pstrdup(transaction.state);
+	oe_idempotency_finish(&call, result);
+	PG_RETURN_TEXT_P(cstring_to_text(result));
+}
