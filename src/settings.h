@@ -28,6 +28,7 @@
 #define OE_MIN_MAINTENANCE_INTERVAL			0	/* ms */
 #define OE_MAX_MAINTENANCE_INTERVAL			(3600 * 1000)
 #define OE_DEFAULT_MAINTENANCE_INTERVAL		10000
+
 /* how long an authorization is good for, 0: nobody knows */
 #define OE_MAX_AUTHORIZATION_LIFETIME		(366 * 86400)	/* s */
 #define OE_DEFAULT_AUTHORIZATION_LIFETIME	(7 * 86400)
