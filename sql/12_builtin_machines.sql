@@ -25,10 +25,10 @@ VALUES (1, 'order', 'default', 1, 'published', pg_catalog.now(), '{
 		 "guards": ["lines_settled"], "milestone": "completed_at", "automatic": true},
 		{"event": "cancel", "from": ["draft", "pending", "confirmed"], "to": "cancelled", "type": "order.cancelled",
 		 "guards": ["nothing_shipped"],
-		 "effects": ["release_stock", "cancel_lines", "void_payments", "request_refunds"], "milestone": "cancelled_at"},
+		 "effects": ["release_stock", "cancel_lines", "cancel_fulfillments", "void_payments", "request_refunds"], "milestone": "cancelled_at"},
 		{"event": "expire", "from": "pending", "to": "expired", "type": "order.expired",
 		 "guards": ["past_limit"],
-		 "effects": ["expire_stock", "cancel_lines", "void_payments", "request_refunds"], "milestone": "cancelled_at"}
+		 "effects": ["expire_stock", "cancel_lines", "cancel_fulfillments", "void_payments", "request_refunds"], "milestone": "cancelled_at"}
 	]}');
 
 /* simple: one ladder for shops that pay, ship and deliver an order as a whole. */
@@ -57,13 +57,13 @@ VALUES (2, 'order', 'simple', 1, 'published', pg_catalog.now(), '{
 		{"event": "deliver", "from": "shipped", "to": "delivered", "type": "order.delivered",
 		 "effects": ["deliver_all"], "milestone": "delivered_at"},
 		{"event": "refund", "from": ["paid", "shipped"], "to": "refunded", "type": "order.refunded",
-		 "effects": ["release_stock", "cancel_lines", "mark_refunded", "void_payments", "request_refunds"]},
+		 "effects": ["release_stock", "cancel_lines", "cancel_fulfillments", "mark_refunded", "void_payments", "request_refunds"]},
 		{"event": "cancel", "from": ["draft", "pending", "paid"], "to": "cancelled", "type": "order.cancelled",
 		 "guards": ["nothing_shipped"],
-		 "effects": ["release_stock", "cancel_lines", "void_payments", "request_refunds"], "milestone": "cancelled_at"},
+		 "effects": ["release_stock", "cancel_lines", "cancel_fulfillments", "void_payments", "request_refunds"], "milestone": "cancelled_at"},
 		{"event": "expire", "from": "pending", "to": "expired", "type": "order.expired",
 		 "guards": ["past_limit"],
-		 "effects": ["expire_stock", "cancel_lines", "void_payments", "request_refunds"], "milestone": "cancelled_at"}
+		 "effects": ["expire_stock", "cancel_lines", "cancel_fulfillments", "void_payments", "request_refunds"], "milestone": "cancelled_at"}
 	]}');
 
 /*
@@ -112,11 +112,18 @@ VALUES (4, 'fulfillment', 'default', 1, 'published', pg_catalog.now(), '{
 	},
 	"transitions": [
 		{"event": "ready", "from": "pending", "to": "ready", "type": "fulfillment.ready"},
-		{"event": "ship", "from": "ready", "to": "shipped", "type": "fulfillment.shipped"},
-		{"event": "deliver", "from": "shipped", "to": "delivered", "type": "fulfillment.delivered"},
-		{"event": "cancel", "from": ["pending", "ready"], "to": "cancelled", "type": "fulfillment.cancelled"},
+		{"event": "ship", "from": "ready", "to": "shipped", "type": "fulfillment.shipped",
+		 "guards": ["order_confirmed", "no_hold", "units_open"],
+		 "effects": ["ship_units"], "milestone": "shipped_at"},
+		{"event": "deliver", "from": "shipped", "to": "delivered", "type": "fulfillment.delivered",
+		 "guards": ["units_underway"],
+		 "effects": ["deliver_units"], "milestone": "delivered_at"},
+		{"event": "cancel", "from": ["pending", "ready"], "to": "cancelled", "type": "fulfillment.cancelled",
+		 "effects": ["release_units"]},
 		{"event": "fail", "from": "shipped", "to": "undeliverable", "type": "fulfillment.undeliverable"},
-		{"event": "restock", "from": "undeliverable", "to": "returned", "type": "fulfillment.returned"}
+		{"event": "restock", "from": "undeliverable", "to": "returned", "type": "fulfillment.returned",
+		 "guards": ["units_underway", "units_not_returned"],
+		 "effects": ["restock_units"]}
 	]}');
 
 /* return: what the customer sends back. */

@@ -38,10 +38,19 @@ CREATE TABLE order_engine.fulfillment_line (
 	fulfillment_id	bigint		NOT NULL,
 	line_no			integer		NOT NULL,
 	quantity		integer		NOT NULL CHECK (quantity > 0),
-	PRIMARY KEY (fulfillment_id, line_no)
+	open			integer		NOT NULL CHECK (open >= 0),
+	shipped			integer		NOT NULL DEFAULT 0,
+	delivered		integer		NOT NULL DEFAULT 0 CHECK (delivered >= 0),
+	undelivered		integer		NOT NULL DEFAULT 0 CHECK (undelivered >= 0),
+	PRIMARY KEY (fulfillment_id, line_no),
+	CHECK (delivered + undelivered <= shipped AND shipped + open <= quantity)
 );
 COMMENT ON TABLE order_engine.fulfillment_line IS 'What a fulfillment has of each line of its order.';
 COMMENT ON COLUMN order_engine.fulfillment_line.fulfillment_id IS 'The fulfillment.';
 COMMENT ON COLUMN order_engine.fulfillment_line.line_no IS 'Line of the order.';
-COMMENT ON COLUMN order_engine.fulfillment_line.quantity IS 'Units.';
+COMMENT ON COLUMN order_engine.fulfillment_line.quantity IS 'Units that it was made for.';
+COMMENT ON COLUMN order_engine.fulfillment_line.open IS 'Units that wait to be shipped with it, and that no other fulfillment can have; 0 once it is shipped or cancelled.';
+COMMENT ON COLUMN order_engine.fulfillment_line.shipped IS 'Units that were shipped.';
+COMMENT ON COLUMN order_engine.fulfillment_line.delivered IS 'Units of these that were delivered.';
+COMMENT ON COLUMN order_engine.fulfillment_line.undelivered IS 'Units of these that could not be delivered and came back.';
 SELECT pg_catalog.pg_extension_config_dump('order_engine.fulfillment_line', '');

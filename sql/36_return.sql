@@ -26,7 +26,7 @@ COMMENT ON COLUMN order_engine.order_return.expires_at IS 'When the time limit o
 COMMENT ON COLUMN order_engine.order_return.created_at IS 'When it was requested.';
 COMMENT ON COLUMN order_engine.order_return.updated_at IS 'When it was last changed.';
 COMMENT ON COLUMN order_engine.order_return.received_at IS 'Milestone: received.';
-COMMENT ON COLUMN order_engine.order_return.refund_amount IS 'What is refunded when it is closed, in the currency of the order; null: what was paid for the units that were received.';
+COMMENT ON COLUMN order_engine.order_return.refund_amount IS 'What is refunded when it is closed, in the currency of the order; null until then: the price of the units that were received. Closing it writes that down.';
 COMMENT ON COLUMN order_engine.order_return.reason IS 'Why, as the caller groups it, such as too_small.';
 COMMENT ON COLUMN order_engine.order_return.metadata IS 'Free for the application.';
 SELECT pg_catalog.pg_extension_config_dump('order_engine.order_return', '');
@@ -35,6 +35,7 @@ CREATE TABLE order_engine.return_line (
 	return_id		bigint		NOT NULL,
 	line_no			integer		NOT NULL,
 	quantity		integer		NOT NULL CHECK (quantity > 0),
+	open			integer		NOT NULL CHECK (open BETWEEN 0 AND quantity),
 	restocked		integer		NOT NULL DEFAULT 0 CHECK (restocked >= 0),
 	damaged			integer		NOT NULL DEFAULT 0 CHECK (damaged >= 0),
 	discarded		integer		NOT NULL DEFAULT 0 CHECK (discarded >= 0),
@@ -47,6 +48,7 @@ COMMENT ON TABLE order_engine.return_line IS 'What a return has of each line of 
 COMMENT ON COLUMN order_engine.return_line.return_id IS 'The return.';
 COMMENT ON COLUMN order_engine.return_line.line_no IS 'Line of the order.';
 COMMENT ON COLUMN order_engine.return_line.quantity IS 'Units that are to come back.';
+COMMENT ON COLUMN order_engine.return_line.open IS 'Units that have not come back yet, and that no other return can have; 0 once the return is received, declined or cancelled.';
 COMMENT ON COLUMN order_engine.return_line.restocked IS 'Units that came back and went into stock.';
 COMMENT ON COLUMN order_engine.return_line.damaged IS 'Units that came back damaged and were kept aside.';
 COMMENT ON COLUMN order_engine.return_line.discarded IS 'Units that came back, or stayed with the customer, and are gone.';

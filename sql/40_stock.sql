@@ -67,7 +67,7 @@ CREATE TABLE order_engine.stock_movement (
 CREATE INDEX stock_movement_created_idx ON order_engine.stock_movement USING brin (created_at);
 COMMENT ON TABLE order_engine.stock_movement IS
 'Ledger: every change of a stock row, written by the code that made it. The sums of its deltas are the counters. Append-only.';
-COMMENT ON COLUMN order_engine.stock_movement.reference_id IS 'The order or reservation that caused it; null for an adjustment.';
+COMMENT ON COLUMN order_engine.stock_movement.reference_id IS 'The order, fulfillment, return or reservation that caused it; null for an adjustment.';
 COMMENT ON COLUMN order_engine.stock_movement.created_at IS 'When it happened.';
 COMMENT ON COLUMN order_engine.stock_movement.on_hand_delta IS 'Change of on_hand, in units.';
 COMMENT ON COLUMN order_engine.stock_movement.reserved_delta IS 'Change of reserved, in units.';

@@ -40,6 +40,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	-- applications
 	('app', 'function', 'allowed_events'),
 	('app', 'function', 'cancel_order'),
+	('app', 'function', 'create_fulfillment'),
 	('app', 'function', 'emit'),
 	('app', 'function', 'order_json'),
 	('app', 'function', 'place_order'),
@@ -49,6 +50,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('app', 'function', 'release_stock'),
 	('app', 'function', 'request_payment'),
 	('app', 'function', 'reserve_stock'),
+	('app', 'function', 'set_tracking'),
 	('app', 'function', 'transition'),
 	('app', 'function', 'was_replayed'),
 	-- operators

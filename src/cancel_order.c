@@ -5,8 +5,8 @@
  * All of it is the event "cancel" of the order's machine.  Some units are an
  * amendment: the state stays, the version rises, and the event is
  * order.lines_cancelled.  It is possible wherever the machine has "cancel", and
- * for units that were not shipped; who cancels the last units of an order of
- * which nothing was shipped cancels the order.
+ * for units that were not shipped and wait in no fulfillment; who cancels the last
+ * units of an order of which nothing was shipped cancels the order.
  *
  * Totals: the lines are computed anew from the units that remain.  Shipping, tax
  * and discount are amounts that the caller set for the whole order, so they stay
@@ -21,6 +21,8 @@
 #include "errors.h"
 #include "idempotency.h"
 #include "items.h"
+#include "line_status.h"
+#include "line_units.h"
 #include "machine.h"
 #include "miscadmin.h"
 #include "money.h"
@@ -44,6 +46,7 @@ typedef struct Line
 	int32		quantity;
 	int32		cancelled;
 	int32		shipped;
+	int32		claimed;		/* units that wait in fulfillments */
 	Numeric		unit_price;
 	Numeric		line_total;
 	int32		cancel;			/* units to cancel now */
@@ -62,8 +65,11 @@ static Line *
 read_lines(int64 order_id, int *count)
 {
 	static OeQuery query = {
-		"SELECT line_no, sku, location, tracked, quantity, cancelled, shipped, unit_price, line_total"
-		" FROM order_engine.order_line WHERE order_id = $1 ORDER BY line_no",
+		"SELECT line_no, sku, location, tracked, quantity, cancelled, shipped, unit_price, line_total,"
+		" (SELECT coalesce(sum(v.open), 0)::integer FROM order_engine.fulfillment f"
+		"  JOIN order_engine.fulfillment_line v USING (fulfillment_id)"
+		"  WHERE f.order_id = l.order_id AND v.line_no = l.line_no)"
+		" FROM order_engine.order_line l WHERE order_id = $1 ORDER BY line_no",
 		1, {INT8OID}
 	};
 	MemoryContext caller = CurrentMemoryContext;
@@ -87,6 +93,7 @@ read_lines(int64 order_id, int *count)
 		lines[i].quantity = DatumGetInt32(SPI_getbinval(tuple, desc, 5, &isnull));
 		lines[i].cancelled = DatumGetInt32(SPI_getbinval(tuple, desc, 6, &isnull));
 		lines[i].shipped = DatumGetInt32(SPI_getbinval(tuple, desc, 7, &isnull));
+		lines[i].claimed = DatumGetInt32(SPI_getbinval(tuple, desc, 10, &isnull));
 		spi = MemoryContextSwitchTo(caller);
 		lines[i].unit_price = DatumGetNumericCopy(SPI_getbinval(tuple, desc, 8, &isnull));
 		lines[i].line_total = DatumGetNumericCopy(SPI_getbinval(tuple, desc, 9, &isnull));
@@ -104,35 +111,19 @@ choose_units(Line *lines, int nlines, const OeItem *items, int nitems)
 	{
 		Line	   *line = NULL;
 		int32		open;
-		OeJson		json;
 
 		CHECK_FOR_INTERRUPTS();
-		oe_json_begin(&json);
-		oe_json_int64(&json, "position", items[i].position);
-		oe_json_int64(&json, "line_no", items[i].line_no);
-
 		for (int j = 0; j < nlines && line == NULL; j++)
 		{
 			if (lines[j].line_no == items[i].line_no)
 				line = &lines[j];
 		}
 		if (line == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("item %d: the order has no line %d", items[i].position, items[i].line_no),
-					 errdetail_internal("%s", oe_json_end(&json))));
-
-		open = line->quantity - line->cancelled - line->shipped - line->cancel;
+			oe_line_missing(&items[i], "order");
+		/* what waits in a fulfillment may be on its way to the door: it is cancelled there */
+		open = line->quantity - line->cancelled - line->shipped - line->claimed - line->cancel;
 		if (items[i].quantity > open)
-		{
-			oe_json_int64(&json, "limit", open);
-			oe_json_int64(&json, "requested", items[i].quantity);
-			ereport(ERROR,
-					(errcode(ERRCODE_OE_AMOUNT_EXCEEDS_LIMIT),
-					 errmsg("item %d: line %d has %d units that can be cancelled, not %d",
-							items[i].position, line->line_no, open, items[i].quantity),
-					 errdetail_internal("%s", oe_json_end(&json))));
-		}
+			oe_line_exceeded(&items[i], open, "cancelled");
 		line->cancel += items[i].quantity;
 	}
 
@@ -182,13 +173,14 @@ static void
 cancel_units(OeOrder *order, Line *lines, int nlines, const char *reason)
 {
 	static OeQuery update = {
-		/* a status that the machine itself set, without payments, stays */
-		"UPDATE order_engine.orders SET lines_total = $2, total = $3,"
+		/* a payment status that the machine itself set, without payments, stays */
+		"UPDATE order_engine.orders o SET lines_total = $2, total = $3,"
 		" credited_total = least(credited_total, $3),"
 		" payment_status = CASE WHEN authorized_total = 0 AND captured_total = 0 THEN payment_status ELSE "
 		OE_PAYMENT_STATUS("authorized_total", "captured_total", "refunded_total", "charged_back_total",
 						  "$3", "least(credited_total, $3)")
-		" END WHERE order_id = $1 RETURNING *",
+		" END, " OE_LINE_STATUS_SET
+		" FROM " OE_LINE_STATUS_FROM " WHERE o.order_id = $1 RETURNING o.*",
 		3, {INT8OID, NUMERICOID, NUMERICOID}
 	};
 	Datum		values[3];

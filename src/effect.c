@@ -9,6 +9,7 @@
 
 #include "catalog/pg_type.h"
 #include "effect.h"
+#include "fulfillment.h"
 #include "machine_graph.h"
 #include "order_row.h"
 #include "part.h"
@@ -28,6 +29,7 @@ static const OeNamed order_effects[] = {
 	{"mark_refunded", OE_EFFECT_MARK_REFUNDED},
 	{"void_payments", OE_EFFECT_VOID_PAYMENTS},
 	{"request_refunds", OE_EFFECT_REQUEST_REFUNDS},
+	{"cancel_fulfillments", OE_EFFECT_CANCEL_FULFILLMENTS},
 };
 
 static const OeNamed order_milestones[] = {
@@ -138,6 +140,8 @@ oe_effects_on_lines(uint32 effects, int64 order_id)
 void
 oe_effects_on_parts(uint32 effects, OeOrder *order, const char *reason, TimestampTz at)
 {
+	if (effects & OE_EFFECT_CANCEL_FULFILLMENTS)
+		oe_fulfillments_cancel(order, reason);
 	if (effects & (OE_EFFECT_VOID_PAYMENTS | OE_EFFECT_REQUEST_REFUNDS))
 		oe_payments_give_back(order, (effects & OE_EFFECT_VOID_PAYMENTS) != 0,
 							  (effects & OE_EFFECT_REQUEST_REFUNDS) != 0, reason, at);

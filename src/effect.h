@@ -17,6 +17,7 @@
 #define OE_EFFECT_MARK_REFUNDED		(1u << 7)	/* payment_status becomes refunded */
 #define OE_EFFECT_VOID_PAYMENTS		(1u << 8)	/* voids of what is authorized are requested */
 #define OE_EFFECT_REQUEST_REFUNDS	(1u << 9)	/* refunds of what was captured are requested */
+#define OE_EFFECT_CANCEL_FULFILLMENTS	(1u << 10)	/* fulfillments that were not shipped are cancelled */
 
 /* A change of one column of the order row. */
 typedef struct OeColumnChange

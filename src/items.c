@@ -31,6 +31,8 @@ static const struct
 	{"location", OE_ITEM_LOCATION, false},
 	{"seller", OE_ITEM_SELLER, false},
 	{"metadata", OE_ITEM_METADATA, false},
+	{"reason", OE_ITEM_REASON, false},
+	{"disposition", OE_ITEM_DISPOSITION, false},
 };
 
 static void
@@ -122,6 +124,22 @@ parse_price(int position, const char *key, const JsonbValue *v)
 											   Int32GetDatum(-1)));
 }
 
+static OeDisposition
+parse_disposition(int position, const char *key, const JsonbValue *v)
+{
+	static const char *const names[] = {
+		[OE_RESTOCK] = "restock", [OE_DAMAGED] = "damaged", [OE_DISCARD] = "discard"
+	};
+	char	   *name = parse_name(position, key, v);
+
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (strcmp(name, names[i]) == 0)
+			return (OeDisposition) i;
+	}
+	oe_item_error(position, key, "must be restock, damaged or discard");
+}
+
 static Jsonb *
 parse_metadata(int position, const char *key, JsonbValue *v)
 {
@@ -186,6 +204,12 @@ parse_item(JsonbContainer *object, int position, uint32 allowed, OeItem *item)
 				break;
 			case OE_ITEM_METADATA:
 				item->metadata = parse_metadata(position, key, &v);
+				break;
+			case OE_ITEM_REASON:
+				item->reason = parse_name(position, key, &v);
+				break;
+			case OE_ITEM_DISPOSITION:
+				item->disposition = parse_disposition(position, key, &v);
 				break;
 		}
 	}

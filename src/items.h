@@ -27,6 +27,16 @@
 #define OE_ITEM_LOCATION	0x10
 #define OE_ITEM_SELLER		0x20
 #define OE_ITEM_METADATA	0x40
+#define OE_ITEM_REASON		0x80
+#define OE_ITEM_DISPOSITION	0x100
+
+/* what becomes of units that come back */
+typedef enum OeDisposition
+{
+	OE_RESTOCK,
+	OE_DAMAGED,
+	OE_DISCARD
+} OeDisposition;
 
 typedef struct OeItem
 {
@@ -38,6 +48,8 @@ typedef struct OeItem
 	char	   *location;		/* NULL when not given */
 	char	   *seller;			/* NULL when not given */
 	Jsonb	   *metadata;		/* NULL when not given */
+	char	   *reason;			/* NULL when not given */
+	OeDisposition disposition;	/* OE_RESTOCK when not given */
 } OeItem;
 
 /* The argument, at most OE_MAX_ITEMS_BYTES as text (22023); NULL for null. */

@@ -22,6 +22,7 @@ oe_order_from_row(OeOrder *order, const Datum *values, const bool *nulls)
 	order->last_txid = DatumGetFullTransactionId(VALUE(last_txid));
 	order->machine_id = DatumGetInt32(VALUE(machine_id));
 	order->on_hold = DatumGetBool(VALUE(on_hold));
+	order->confirmed = !nulls[Anum_orders_confirmed_at - 1];
 	order->expires_at = nulls[Anum_orders_expires_at - 1] ?
 		DT_NOEND : DatumGetTimestampTz(VALUE(expires_at));
 	order->state = TEXT(state);

@@ -62,6 +62,7 @@ typedef struct OeOrder
 	FullTransactionId last_txid;
 	int32		machine_id;
 	bool		on_hold;
+	bool		confirmed;		/* has reached the milestone confirmed_at */
 	TimestampTz expires_at;		/* DT_NOEND: no limit */
 	const char *state;
 	const char *tenant;
