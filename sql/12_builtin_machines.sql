@@ -140,10 +140,15 @@ VALUES (5, 'return', 'default', 1, 'published', pg_catalog.now(), '{
 	},
 	"transitions": [
 		{"event": "approve", "from": "requested", "to": "approved", "type": "return.approved"},
-		{"event": "receive", "from": "approved", "to": "received", "type": "return.received"},
-		{"event": "close", "from": "received", "to": "closed", "type": "return.closed"},
-		{"event": "decline", "from": "requested", "to": "declined", "type": "return.declined"},
-		{"event": "cancel", "from": ["requested", "approved"], "to": "cancelled", "type": "return.cancelled"}
+		{"event": "receive", "from": "approved", "to": "received", "type": "return.received",
+		 "guards": ["units_returnable"],
+		 "effects": ["receive_units"], "milestone": "received_at"},
+		{"event": "close", "from": "received", "to": "closed", "type": "return.closed",
+		 "effects": ["request_refund"]},
+		{"event": "decline", "from": "requested", "to": "declined", "type": "return.declined",
+		 "effects": ["release_units"]},
+		{"event": "cancel", "from": ["requested", "approved"], "to": "cancelled", "type": "return.cancelled",
+		 "effects": ["release_units"]}
 	]}');
 
 /* reservation: the code in stock_release.c is this machine; it cannot be replaced. */
