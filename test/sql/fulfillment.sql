@@ -15,10 +15,10 @@ SELECT order_id, fulfillment_id, f.state, location, line_no, quantity, open, l.s
 FROM order_engine.fulfillment f JOIN order_engine.fulfillment_line l USING (fulfillment_id) ORDER BY fulfillment_id, line_no;
 CREATE TEMP VIEW event AS
 SELECT order_id, seq, entity, event, from_state, to_state, reason FROM order_engine.history ORDER BY order_id, seq;
-CREATE FUNCTION move(id bigint, VARIADIC events text[]) RETURNS SETOF text LANGUAGE sql AS
+CREATE OR REPLACE FUNCTION move(id bigint, VARIADIC events text[]) RETURNS SETOF text LANGUAGE sql AS
 $$SELECT order_engine.transition('fulfillment', id, event) FROM unnest(events) WITH ORDINALITY AS e (event, n) ORDER BY n$$;
 -- attempt() without ids
-CREATE FUNCTION try(command text) RETURNS SETOF text LANGUAGE sql AS
+CREATE OR REPLACE FUNCTION try(command text) RETURNS SETOF text LANGUAGE sql AS
 $$SELECT regexp_replace(a, '("id": |"hold_id": |order |fulfillment )\d+', '\1N', 'g') FROM attempt(command) WITH ORDINALITY AS t (a, n) ORDER BY n$$;
 
 SELECT order_engine.upsert_product('A', 'A', 10, 'EUR'), order_engine.upsert_product('B', 'B', 2.50, 'EUR'),

@@ -15,10 +15,10 @@ SELECT order_id, return_id, r.state, r.reason, line_no, quantity, open, restocke
 FROM order_engine.order_return r JOIN order_engine.return_line l USING (return_id) ORDER BY return_id, line_no;
 CREATE TEMP VIEW event AS
 SELECT order_id, seq, entity, event, from_state, to_state, reason FROM order_engine.history ORDER BY order_id, seq;
-CREATE FUNCTION move(entity text, id bigint, VARIADIC events text[]) RETURNS SETOF text LANGUAGE sql AS
+CREATE OR REPLACE FUNCTION move(entity text, id bigint, VARIADIC events text[]) RETURNS SETOF text LANGUAGE sql AS
 $$SELECT order_engine.transition(entity, id, event) FROM unnest(events) WITH ORDINALITY AS e (event, n) ORDER BY n$$;
 -- attempt() without ids
-CREATE FUNCTION try(command text) RETURNS SETOF text LANGUAGE sql AS
+CREATE OR REPLACE FUNCTION try(command text) RETURNS SETOF text LANGUAGE sql AS
 $$SELECT regexp_replace(a, '("id": |"hold_id": |order |return )\d+', '\1N', 'g') FROM attempt(command) WITH ORDINALITY AS t (a, n) ORDER BY n$$;
 
 SELECT order_engine.upsert_product('A', 'A', 10, 'EUR'), order_engine.upsert_product('B', 'B', 2.50, 'EUR'),
