@@ -66,6 +66,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'function', 'drop_endpoint'),
 	('operator', 'function', 'expire_reservations'),
 	('operator', 'function', 'pause_endpoint'),
+	('operator', 'function', 'force_transition'),
 	('operator', 'function', 'place_hold'),
 	('operator', 'function', 'publish_machine'),
 	('operator', 'function', 'release_hold'),

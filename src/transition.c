@@ -1,11 +1,16 @@
 /*
  * transition.c
- *	  transition(): apply an event to an order, or to a part of it.
+ *	  transition() and force_transition(): apply an event to an order, or to a
+ *	  part of it.
  *
  * The verb decides which state the event leads to and runs one UPDATE; the
  * trigger does the rest, as it does for an UPDATE written by hand.  The order
  * row is locked first, so of two callers the second sees what the first did: a
  * webhook and the synchronous reply may both say "paid", and both succeed.
+ *
+ * What is forced leaves out the guards and nothing else: the machine must have
+ * the event in this state, effects happen, and neither CHECK constraints nor
+ * stock that is not there give way.
  */
 #include "postgres.h"
 
@@ -24,6 +29,7 @@
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(oe_transition);
+PG_FUNCTION_INFO_V1(oe_force_transition);
 
 /* The one row that a query selects, into the caller's memory context. */
 static void
@@ -168,59 +174,115 @@ oe_entity_kind(const char *entity)
 	return kind;
 }
 
+/* What both verbs are asked for. */
+typedef struct Request
+{
+	const char *operation;
+	char	   *entity;
+	int64		id;
+	char	   *event;
+	char	   *reason;			/* may be NULL */
+	const int64 *expected_version;	/* may be NULL */
+	Jsonb	   *metadata;		/* may be NULL */
+	char	   *key;			/* may be NULL */
+	bool		forced;
+} Request;
+
+static Jsonb *
+request_json(const Request *request)
+{
+	JsonbParseState *state = NULL;
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	oe_jsonb_push_text(&state, "entity", request->entity);
+	oe_jsonb_push_int64(&state, "id", request->id);
+	oe_jsonb_push_text(&state, "event", request->event);
+	oe_jsonb_push_text(&state, "reason", request->reason);
+	if (request->expected_version != NULL)
+		oe_jsonb_push_int64(&state, "expected_version", *request->expected_version);
+	oe_jsonb_push_jsonb(&state, "metadata", request->metadata);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+static char *
+apply(const Request *request)
+{
+	const OePartKind *kind = oe_entity_kind(request->entity);
+	OeIdempotency call;
+	OeOrder		order;
+	OePart		part;
+	char	   *result;
+
+	if (oe_idempotency_begin(&call, request->operation, request->key, request_json(request), &result))
+		return result;
+	PreventCommandIfReadOnly(psprintf("%s()", request->operation));
+
+	/* a part never changes its order */
+	if (kind != NULL)
+		oe_part_read(kind, request->id, &part);
+	oe_order_lock(kind == NULL ? request->id : part.order_id, oe_idempotency_lock_policy(&call), &order);
+	if (oe_idempotency_recheck(&call, &result))
+		return result;
+
+	/* before anything else: who names a version wants to know of any change */
+	if (request->expected_version != NULL)
+		oe_order_check_version(&order, *request->expected_version);
+	if (kind == NULL)
+		result = oe_order_apply(&order, request->event, request->reason, request->metadata,
+								request->forced);
+	else
+	{
+		oe_part_lock(kind, request->id, oe_idempotency_lock_policy(&call), &part);
+		result = oe_part_apply(&order, &part, request->event, request->reason, request->metadata,
+							   request->forced);
+	}
+	oe_idempotency_finish(&call, result);
+	return result;
+}
+
 /*
  * transition(entity, id, event, reason, expected_version, metadata, idempotency_key)
  */
 Datum
 oe_transition(PG_FUNCTION_ARGS)
 {
-	char	   *entity = oe_arg_name(fcinfo, 0, "entity");
-	int64		id;
-	char	   *event = oe_arg_name(fcinfo, 2, "event");
-	char	   *reason = oe_arg_text_or_null(fcinfo, 3);
-	Jsonb	   *metadata = oe_arg_metadata(fcinfo, 5, "metadata");
-	char	   *key = oe_arg_name_or_null(fcinfo, 6, "idempotency_key");
-	const OePartKind *kind = oe_entity_kind(entity);
-	JsonbParseState *request = NULL;
-	OeIdempotency call;
-	OeOrder		order;
-	OePart		part;
-	char	   *result;
+	Request		request = {.operation = "transition"};
+	int64		expected_version;
 
+	request.entity = oe_arg_name(fcinfo, 0, "entity");
+	request.event = oe_arg_name(fcinfo, 2, "event");
+	request.reason = oe_arg_text_or_null(fcinfo, 3);
+	request.metadata = oe_arg_metadata(fcinfo, 5, "metadata");
+	request.key = oe_arg_name_or_null(fcinfo, 6, "idempotency_key");
 	oe_arg_require(fcinfo, 1, "id");
-	id = PG_GETARG_INT64(1);
-
-	(void) pushJsonbValue(&request, WJB_BEGIN_OBJECT, NULL);
-	oe_jsonb_push_text(&request, "entity", entity);
-	oe_jsonb_push_int64(&request, "id", id);
-	oe_jsonb_push_text(&request, "event", event);
-	oe_jsonb_push_text(&request, "reason", reason);
+	request.id = PG_GETARG_INT64(1);
 	if (!PG_ARGISNULL(4))
-		oe_jsonb_push_int64(&request, "expected_version", PG_GETARG_INT64(4));
-	oe_jsonb_push_jsonb(&request, "metadata", metadata);
-	if (oe_idempotency_begin(&call, "transition", key,
-							 JsonbValueToJsonb(pushJsonbValue(&request, WJB_END_OBJECT, NULL)),
-							 &result))
-		PG_RETURN_TEXT_P(cstring_to_text(result));
-	PreventCommandIfReadOnly("transition()");
-
-	/* a part never changes its order */
-	if (kind != NULL)
-		oe_part_read(kind, id, &part);
-	oe_order_lock(kind == NULL ? id : part.order_id, oe_idempotency_lock_policy(&call), &order);
-	if (oe_idempotency_recheck(&call, &result))
-		PG_RETURN_TEXT_P(cstring_to_text(result));
-
-	/* before anything else: who names a version wants to know of any change */
-	if (!PG_ARGISNULL(4))
-		oe_order_check_version(&order, PG_GETARG_INT64(4));
-	if (kind == NULL)
-		result = oe_order_apply(&order, event, reason, metadata, false);
-	else
 	{
-		oe_part_lock(kind, id, oe_idempotency_lock_policy(&call), &part);
-		result = oe_part_apply(&order, &part, event, reason, metadata, false);
+		expected_version = PG_GETARG_INT64(4);
+		request.expected_version = &expected_version;
 	}
-	oe_idempotency_finish(&call, result);
-	PG_RETURN_TEXT_P(cstring_to_text(result));
+	PG_RETURN_TEXT_P(cstring_to_text(apply(&request)));
+}
+
+/*
+ * force_transition(entity, id, event, reason, metadata, idempotency_key)
+ */
+Datum
+oe_force_transition(PG_FUNCTION_ARGS)
+{
+	Request		request = {.operation = "force_transition", .forced = true};
+
+	request.entity = oe_arg_name(fcinfo, 0, "entity");
+	request.event = oe_arg_name(fcinfo, 2, "event");
+	oe_arg_require(fcinfo, 3, "reason");
+	request.reason = oe_arg_text_or_null(fcinfo, 3);
+	request.metadata = oe_arg_metadata(fcinfo, 4, "metadata");
+	request.key = oe_arg_name_or_null(fcinfo, 5, "idempotency_key");
+	oe_arg_require(fcinfo, 1, "id");
+	request.id = PG_GETARG_INT64(1);
+	if (request.reason[strspn(request.reason, " \t\n\r")] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must not be empty", "reason")));
+	PG_RETURN_TEXT_P(cstring_to_text(apply(&request)));
 }
