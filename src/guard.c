@@ -12,6 +12,8 @@
 #include "hold.h"
 #include "machine_graph.h"
 #include "part.h"
+#include "sql_guard.h"
+#include "utils/json.h"
 
 static const OeGuardList *
 list_of(const char *kind)
@@ -37,6 +39,28 @@ oe_guard_by_name(const char *kind, const char *name)
 	return 0;
 }
 
+const char *
+oe_guard_name(const char *kind, uint32 bit)
+{
+	const OeGuardList *list = list_of(kind);
+
+	for (int i = 0; list != NULL && i < list->count; i++)
+	{
+		if (bit == 1u << i)
+			return list->guards[i].name;
+	}
+	return NULL;
+}
+
+/* Asks the functions of users; false and *rejection when one does not agree. */
+static bool
+functions_pass(const OeTransition *transition, int64 id, const char *id_text, OeRejection *rejection)
+{
+	rejection->reason = oe_sql_guards_ask(transition, id, id_text, &rejection->guard);
+	rejection->sqlstate = ERRCODE_OE_GUARD_REJECTED;
+	return rejection->reason == NULL;
+}
+
 bool
 oe_guards_pass(const OeTransition *transition, const OeOrder *order, const OePart *part,
 			   TimestampTz now, OeRejection *rejection)
@@ -57,7 +81,48 @@ oe_guards_pass(const OeTransition *transition, const OeOrder *order, const OePar
 			return false;
 		}
 	}
-	return true;
+	if (transition->nsql_guards == 0)
+		return true;
+	return functions_pass(transition, part == NULL ? order->order_id : part->id, NULL, rejection);
+}
+
+bool
+oe_row_guards_pass(const OeTransition *transition, const char *id, OeRejection *rejection)
+{
+	return transition->nsql_guards == 0 || functions_pass(transition, 0, id, rejection);
+}
+
+static void
+begin_detail(OeJson *detail, const OeRejection *rejection, const char *entity, const char *id,
+			 const char *event)
+{
+	oe_json_begin(detail);
+	oe_json_text(detail, "entity", entity);
+	oe_json_raw(detail, "id", id);
+	oe_json_text(detail, "event", event);
+	oe_json_text(detail, "guard", rejection->guard);
+	oe_json_text(detail, "reason", rejection->reason);
+}
+
+pg_noreturn static void
+raise_rejection(const OeRejection *rejection, const char *event, OeJson *detail)
+{
+	ereport(ERROR,
+			(errcode(rejection->sqlstate),
+			 errmsg("event \"%s\" is not possible: %s", event, rejection->reason),
+			 errdetail_internal("%s", oe_json_end(detail))));
+}
+
+void
+oe_row_guard_reject(const OeRejection *rejection, const char *kind, const char *id, const char *event)
+{
+	StringInfoData quoted;
+	OeJson		detail;
+
+	initStringInfo(&quoted);
+	escape_json(&quoted, id);
+	begin_detail(&detail, rejection, kind, quoted.data, event);
+	raise_rejection(rejection, event, &detail);
 }
 
 void
@@ -66,16 +131,9 @@ oe_guard_reject(const OeRejection *rejection, const OeOrder *order, const OePart
 {
 	OeJson		detail;
 
-	oe_json_begin(&detail);
-	oe_json_text(&detail, "entity", part == NULL ? OE_KIND_ORDER : part->kind->name);
-	oe_json_int64(&detail, "id", part == NULL ? order->order_id : part->id);
-	oe_json_text(&detail, "event", event);
-	oe_json_text(&detail, "guard", rejection->guard);
-	oe_json_text(&detail, "reason", rejection->reason);
+	begin_detail(&detail, rejection, part == NULL ? OE_KIND_ORDER : part->kind->name,
+				 psprintf(INT64_FORMAT, part == NULL ? order->order_id : part->id), event);
 	if (rejection->sqlstate == ERRCODE_OE_ORDER_ON_HOLD)
 		oe_json_raw(&detail, "holds", oe_holds_json(order->order_id));
-	ereport(ERROR,
-			(errcode(rejection->sqlstate),
-			 errmsg("event \"%s\" is not possible: %s", event, rejection->reason),
-			 errdetail_internal("%s", oe_json_end(&detail))));
+	raise_rejection(rejection, event, &detail);
 }

@@ -46,6 +46,9 @@ typedef struct OeRejection
 /* The bit of a built-in guard of a kind, 0 for a name that is none. */
 extern uint32 oe_guard_by_name(const char *kind, const char *name);
 
+/* The name of the built-in guard of a kind that has this bit; NULL for none. */
+extern const char *oe_guard_name(const char *kind, uint32 bit);
+
 /*
  * Whether an order, or a part of it, passes all guards of a transition; if not,
  * *rejection tells the first one that it does not.  part is NULL for the order
@@ -53,6 +56,16 @@ extern uint32 oe_guard_by_name(const char *kind, const char *name);
  */
 extern bool oe_guards_pass(const OeTransition *transition, const OeOrder *order,
 						   const struct OePart *part, TimestampTz now, OeRejection *rejection);
+
+/*
+ * The same for a row of a table of the application, whose guards are all
+ * functions.
+ */
+extern bool oe_row_guards_pass(const OeTransition *transition, const char *id, OeRejection *rejection);
+
+/* The error of such a rejection: OE002. */
+pg_noreturn extern void oe_row_guard_reject(const OeRejection *rejection, const char *kind,
+											const char *id, const char *event);
 
 /* The error of a rejection: OE002, or the guard's own code. */
 pg_noreturn extern void oe_guard_reject(const OeRejection *rejection, const OeOrder *order,

@@ -7,6 +7,14 @@
 
 #include "datatype/timestamp.h"
 
+/* A function that a user wrote as a guard. */
+typedef struct OeSqlGuard
+{
+	const char *name;			/* as the definition has it */
+	const char *schema;
+	const char *function;
+} OeSqlGuard;
+
 /* One arrow of the graph. */
 typedef struct OeTransition
 {
@@ -15,6 +23,8 @@ typedef struct OeTransition
 	const char *to;
 	const char *type;			/* of the event in the outbox */
 	uint32		guards;			/* bits of the kind's built-in guards */
+	const OeSqlGuard *sql_guards;	/* asked when the built-in ones agree */
+	int			nsql_guards;
 	uint32		effects;		/* bits of the kind's built-in effects */
 	int			milestone;		/* number of a column with a time stamp, 0 for none */
 	bool		automatic;		/* fired by the engine as soon as its guards agree */

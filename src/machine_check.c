@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "machine_graph.h"
+#include "part.h"
 
 void
 oe_faults_begin(OeFaults *faults)
@@ -155,13 +156,31 @@ check_placing(const OeMachine *machine, OeFaults *faults)
 						  t->event, t->to);
 		if (t->automatic)
 			oe_faults_add(faults, "event \"%s\" must not be automatic", t->event);
-		if (t->guards != 0 || t->effects != 0)
+		if (t->guards != 0 || t->nsql_guards != 0 || t->effects != 0)
 			oe_faults_add(faults, "event \"%s\" must not have guards or effects in the initial state \"%s\"",
 						  t->event, initial->name);
 		return;
 	}
 	oe_faults_add(faults, "the initial state \"%s\" has no event \"%s\"",
 				  initial->name, OE_EVENT_PLACE);
+}
+
+/* What the engine does by itself it does for orders and their parts only. */
+static void
+check_table_machine(const char *kind, const OeMachine *machine, OeFaults *faults)
+{
+	for (int s = 0; s < machine->nstates; s++)
+	{
+		if (machine->states[s].limit.event != NULL || machine->states[s].limit.length != NULL)
+			oe_faults_add(faults, "state \"%s\": kind \"%s\" has no time limits",
+						  machine->states[s].name, kind);
+	}
+	for (int i = 0; i < machine->ntransitions; i++)
+	{
+		if (machine->transitions[i].automatic)
+			oe_faults_add(faults, "event \"%s\" from \"%s\": kind \"%s\" has no automatic transitions",
+						  machine->transitions[i].event, machine->transitions[i].from, kind);
+	}
 }
 
 void
@@ -177,8 +196,13 @@ oe_machine_check(const char *kind, const OeMachine *machine, OeFaults *faults)
 		check_limit(machine, &machine->states[s], faults);
 	}
 	check_automatic(machine, faults);
-	if (strcmp(kind, OE_KIND_ORDER) == 0 && machine->initial >= 0)
-		check_placing(machine, faults);
+	if (strcmp(kind, OE_KIND_ORDER) == 0)
+	{
+		if (machine->initial >= 0)
+			check_placing(machine, faults);
+	}
+	else if (oe_part_kind(kind) == NULL)
+		check_table_machine(kind, machine, faults);
 
 	reached = palloc0(sizeof(bool) * (machine->nstates + 1));
 	can_end = palloc0(sizeof(bool) * (machine->nstates + 1));

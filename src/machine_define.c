@@ -14,6 +14,7 @@
 #include "part.h"
 #include "query.h"
 #include "relations.h"
+#include "sql_guard.h"
 #include "storage/lmgr.h"
 #include "table_trigger.h"
 #include "utils/builtins.h"
@@ -97,6 +98,7 @@ oe_publish_machine(PG_FUNCTION_ARGS)
 	char	   *kind;
 	char	   *name;
 	Jsonb	   *definition;
+	OeMachine  *machine;
 	OeFaults	faults;
 	bool		isnull;
 
@@ -126,7 +128,9 @@ oe_publish_machine(PG_FUNCTION_ARGS)
 		definition = DatumGetJsonbP(SPI_getbinval(tuple, desc, 4, &isnull));
 
 		oe_faults_begin(&faults);
-		oe_machine_check(kind, oe_machine_parse(kind, definition, &faults), &faults);
+		machine = oe_machine_parse(kind, definition, &faults);
+		oe_machine_check(kind, machine, &faults);
+		oe_sql_guards_check(kind, machine, &faults);
 		oe_faults_raise(&faults, kind, name);
 
 		(void) oe_query_run(&publish, values, NULL, false, SPI_OK_UPDATE);

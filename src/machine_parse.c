@@ -9,7 +9,8 @@
  *						  "type": "...", "guards": [], "effects": [], "milestone": "...",
  *						  "automatic": false}]}
  *
- * "from" may be an array of states.  Reading goes on after a fault, so that
+ * "from" may be an array of states; a guard with a dot in its name is a function
+ * that a user wrote ("shop.check_vip").  Reading goes on after a fault, so that
  * the author of a definition sees all of them at once.  A key that is not known
  * is a fault: a misspelt "guards" would silently let everything pass.
  */
@@ -21,6 +22,7 @@
 #include "machine_graph.h"
 #include "mb/pg_wchar.h"
 #include "policy_match.h"
+#include "sql_guard.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
@@ -219,12 +221,10 @@ parse_states(Parser *parser, JsonbContainer *object)
 	}
 }
 
-/* The bits of an array of names of built-in guards or effects. */
 static uint32
-parse_built_ins(Parser *parser, JsonbContainer *object, const char *key, const char *where,
-				const char *what, uint32 (*find) (const char *kind, const char *name))
+parse_effects(Parser *parser, JsonbContainer *object, const char *where)
 {
-	JsonbValue *array = member(object, key);
+	JsonbValue *array = member(object, "effects");
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	value;
@@ -234,7 +234,7 @@ parse_built_ins(Parser *parser, JsonbContainer *object, const char *key, const c
 		return 0;
 	if (!is_array(array))
 	{
-		oe_faults_add(parser->faults, "%s: \"%s\" is not an array", where, key);
+		oe_faults_add(parser->faults, "%s: \"effects\" is not an array", where);
 		return 0;
 	}
 
@@ -247,16 +247,71 @@ parse_built_ins(Parser *parser, JsonbContainer *object, const char *key, const c
 			continue;
 		if (value.type != jbvString)
 		{
-			oe_faults_add(parser->faults, "%s: \"%s\" has an element that is not a string", where, key);
+			oe_faults_add(parser->faults, "%s: \"effects\" has an element that is not a string", where);
 			continue;
 		}
-		bit = find(parser->kind, pnstrdup(value.val.string.val, value.val.string.len));
+		bit = oe_effect_by_name(parser->kind, pnstrdup(value.val.string.val, value.val.string.len));
 		if (bit == 0)
-			oe_faults_add(parser->faults, "%s: kind %s has no %s %s", where,
-						  quoted(parser->kind, strlen(parser->kind)), what, quoted_value(&value));
+			oe_faults_add(parser->faults, "%s: kind %s has no effect %s", where,
+						  quoted(parser->kind, strlen(parser->kind)), quoted_value(&value));
 		bits |= bit;
 	}
 	return bits;
+}
+
+/*
+ * The guards: those with a dot in their name are functions, all others are built
+ * in.
+ */
+static void
+parse_guards(Parser *parser, JsonbContainer *object, const char *where, OeTransition *transition)
+{
+	JsonbValue *array = member(object, "guards");
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	OeSqlGuard *functions;
+
+	if (array == NULL)
+		return;
+	if (!is_array(array))
+	{
+		oe_faults_add(parser->faults, "%s: \"guards\" is not an array", where);
+		return;
+	}
+	functions = palloc(sizeof(OeSqlGuard) * (JsonContainerSize(array->val.binary.data) + 1));
+	transition->sql_guards = functions;
+
+	it = JsonbIteratorInit(array->val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		const char *name;
+		const char *why;
+
+		if (token != WJB_ELEM)
+			continue;
+		if (value.type != jbvString)
+		{
+			oe_faults_add(parser->faults, "%s: \"guards\" has an element that is not a string", where);
+			continue;
+		}
+		name = pnstrdup(value.val.string.val, value.val.string.len);
+		if (strchr(name, '.') == NULL)
+		{
+			uint32		bit = oe_guard_by_name(parser->kind, name);
+
+			if (bit == 0)
+				oe_faults_add(parser->faults, "%s: kind %s has no guard %s", where,
+							  quoted(parser->kind, strlen(parser->kind)), quoted_value(&value));
+			transition->guards |= bit;
+		}
+		else if (oe_name_is_valid(name, strlen(name), &why) &&
+				 oe_sql_guard_parse(name, &functions[transition->nsql_guards]))
+			transition->nsql_guards++;
+		else
+			oe_faults_add(parser->faults, "%s: guard %s is not the name of a function with its schema",
+						  where, quoted_value(&value));
+	}
 }
 
 static int
@@ -354,8 +409,8 @@ parse_transition(Parser *parser, const JsonbValue *value, int number)
 		where = psprintf("transition %d (%s)", number, quoted(model.event, strlen(model.event)));
 		model.type = parse_type(parser, object, model.event, where);
 	}
-	model.guards = parse_built_ins(parser, object, "guards", where, "guard", oe_guard_by_name);
-	model.effects = parse_built_ins(parser, object, "effects", where, "effect", oe_effect_by_name);
+	parse_guards(parser, object, where, &model);
+	model.effects = parse_effects(parser, object, where);
 	model.milestone = parse_milestone(parser, object, where);
 	model.automatic = bool_member(parser, object, "automatic", where);
 

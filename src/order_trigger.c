@@ -244,7 +244,7 @@ oe_order_record(TriggerData *trigdata)
 	order.expires_at = oldslot->tts_isnull[Anum_orders_expires_at - 1] ?
 		DT_NOEND : DatumGetTimestampTz(oldslot->tts_values[Anum_orders_expires_at - 1]);
 
-	if (transition->guards == 0 && transition->effects == 0 &&
+	if (transition->guards == 0 && transition->nsql_guards == 0 && transition->effects == 0 &&
 		!oe_machine_has_automatic(oe_machine_by_id(order.machine_id), order.state))
 	{
 		oe_record_order_event(&order, &record, NULL);

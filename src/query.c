@@ -13,8 +13,6 @@
 #include "query.h"
 #include "utils/guc.h"
 
-#define SAFE_SEARCH_PATH "pg_catalog, pg_temp"
-
 void
 oe_spi_connect(void)
 {
@@ -71,10 +69,10 @@ oe_owner_begin(OeOwner *saved, Oid owner)
 
 	/* below a verb it is set already, and setting it is not free */
 	saved->guc_level = 0;
-	if (strcmp(namespace_search_path, SAFE_SEARCH_PATH) != 0)
+	if (strcmp(namespace_search_path, OE_SAFE_SEARCH_PATH) != 0)
 	{
 		saved->guc_level = NewGUCNestLevel();
-		(void) set_config_option("search_path", SAFE_SEARCH_PATH, PGC_USERSET, PGC_S_SESSION,
+		(void) set_config_option("search_path", OE_SAFE_SEARCH_PATH, PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	}
 }

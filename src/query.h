@@ -40,6 +40,9 @@ extern SPIPlanPtr oe_plan_keep(SPIPlanPtr *plan, const char *sql, int nargs, con
 extern uint64 oe_query_run(OeQuery *query, Datum *values, const char *nulls,
 						   bool read_only, int expected);
 
+/* what a function finds that says no schema */
+#define OE_SAFE_SEARCH_PATH	"pg_catalog, pg_temp"
+
 /*
  * For triggers, where any user may be current and any search_path set: from
  * begin to end queries run as the owner of our tables, with search_path

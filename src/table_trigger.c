@@ -12,8 +12,8 @@
  * AFTER UPDATE does not see it.  So a transition must leave the row where it is.
  *
  * Column numbers are cached for each trigger until its relation is invalidated.
- * Nothing here runs a query, so the role and search_path of whoever updates the
- * table do not matter.
+ * Nothing here runs a query but the guards, which run as their owners, so the
+ * role and search_path of whoever updates the table do not matter.
  */
 #include "postgres.h"
 
@@ -24,6 +24,7 @@
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "guard.h"
 #include "machine_graph.h"
 #include "record.h"
 #include "state_machine.h"
@@ -394,6 +395,7 @@ oe_table_record(TriggerData *trigdata)
 	char	   *to = text_of(newslot, columns.state, columns.state_output);
 	const OeTransition *transition;
 	OeRecord	record = {0};
+	OeRejection rejection;
 	JsonbParseState *payload = NULL;
 
 	if (to != NULL && from == NULL)
@@ -420,6 +422,8 @@ oe_table_record(TriggerData *trigdata)
 	}
 	record.entity = record.aggregatetype = trigger->tgargs[ARG_KIND];
 	record.entity_id = record.aggregateid = id_of(rel, newslot, &columns);
+	if (!oe_row_guards_pass(transition, record.entity_id, &rejection))
+		oe_row_guard_reject(&rejection, record.entity, record.entity_id, transition->event);
 	record.last_txid = previous_writer(trigdata->tg_trigtuple);
 	record.event = transition->event;
 	record.from = from;
