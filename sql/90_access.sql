@@ -67,6 +67,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'function', 'expire_reservations'),
 	('operator', 'function', 'pause_endpoint'),
 	('operator', 'function', 'force_transition'),
+	('operator', 'function', 'migrate_orders'),
 	('operator', 'function', 'place_hold'),
 	('operator', 'function', 'publish_machine'),
 	('operator', 'function', 'release_hold'),

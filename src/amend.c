@@ -40,12 +40,12 @@ run_update(OeOrder *order, OeQuery *update, Datum *values, const char *nulls)
 	oe_spi_finish();
 }
 
-FullTransactionId
-oe_order_amend(OeOrder *order, OeQuery *update, Datum *values, const char *nulls)
+static FullTransactionId
+amend(OeOrder *order, OeQuery *update, Datum *values, const char *nulls, bool migrates)
 {
 	FullTransactionId last_txid = order->last_txid;
 	OeVerbCall	call = {.kind = OE_KIND_ORDER, .id = order->order_id,
-	.version = order->version + 1, .amends = true};
+	.version = order->version + 1, .amends = true, .migrates = migrates};
 
 	oe_verb_begin(&call);
 	PG_TRY();
@@ -58,6 +58,18 @@ oe_order_amend(OeOrder *order, OeQuery *update, Datum *values, const char *nulls
 	}
 	PG_END_TRY();
 	return last_txid;
+}
+
+FullTransactionId
+oe_order_amend(OeOrder *order, OeQuery *update, Datum *values, const char *nulls)
+{
+	return amend(order, update, values, nulls, false);
+}
+
+FullTransactionId
+oe_order_amend_machine(OeOrder *order, OeQuery *update, Datum *values, const char *nulls)
+{
+	return amend(order, update, values, nulls, true);
 }
 
 void

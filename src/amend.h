@@ -20,6 +20,13 @@ extern FullTransactionId oe_order_amend(OeOrder *order, OeQuery *update, Datum *
 										const char *nulls);
 
 /*
+ * The same for an order that changes to another machine: "update" may set
+ * machine_id and state, and what it sets is not checked.
+ */
+extern FullTransactionId oe_order_amend_machine(OeOrder *order, OeQuery *update, Datum *values,
+												const char *nulls);
+
+/*
  * The whole of an amendment of the order itself: the UPDATE and its record.  Of
  * "record" the caller sets event, type, reason, metadata and at; "lines" as for
  * oe_record_order_event().

@@ -34,6 +34,7 @@ typedef struct OeState
 struct OeMachine
 {
 	int32		machine_id;		/* 0 before it is stored */
+	const char *kind;
 	int			initial;		/* number of a state, -1 when the definition has none */
 	int			nstates;
 	int			ntransitions;

@@ -508,6 +508,7 @@ oe_machine_parse(const char *kind, Jsonb *definition, OeFaults *faults)
 	JsonbValue *transitions;
 	const char *initial;
 
+	machine->kind = pstrdup(kind);
 	machine->initial = -1;
 	if (!JB_ROOT_IS_OBJECT(definition))
 	{

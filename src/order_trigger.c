@@ -103,6 +103,7 @@ oe_order_check(TriggerData *trigdata)
 	int64		version;
 	const OeVerbCall *call;
 	bool		amends;
+	bool		migrates;
 	bool		same_state;
 
 	slot_getallattrs(oldslot);
@@ -111,9 +112,11 @@ oe_order_check(TriggerData *trigdata)
 	version = DatumGetInt64(value_of(rel, oldslot, Anum_orders_version)) + 1;
 	call = oe_verb_find(order_id, version);
 	amends = call != NULL && call->amends;
+	migrates = call != NULL && call->migrates;
 	same_state = oe_same_value(oldslot, newslot, Anum_orders_state);
 
-	refuse_changes(rel, oldslot, newslot, identity_columns, lengthof(identity_columns));
+	if (!migrates)
+		refuse_changes(rel, oldslot, newslot, identity_columns, lengthof(identity_columns));
 	refuse_changes(rel, oldslot, newslot, stamp_columns, lengthof(stamp_columns));
 	if (!amends)
 	{
@@ -121,7 +124,12 @@ oe_order_check(TriggerData *trigdata)
 		refuse_changes(rel, oldslot, newslot, roll_up_columns, lengthof(roll_up_columns));
 	}
 
-	if (!same_state)
+	if (migrates)
+	{
+		if (!same_state)
+			changes[n++] = (OeColumnChange) {Anum_orders_state_since, false, TimestampTzGetDatum(at)};
+	}
+	else if (!same_state)
 	{
 		const char *to = TextDatumGetCString(value_of(rel, newslot, Anum_orders_state));
 		int32		machine_id = DatumGetInt32(value_of(rel, newslot, Anum_orders_machine_id));
@@ -156,9 +164,13 @@ oe_order_check(TriggerData *trigdata)
 									 n, columns, values, nulls);
 }
 
-/* Does the stored row carry the stamps that the check gives to this transition? */
+/*
+ * Does the stored row carry the stamps that the check gives to this transition,
+ * or without one to an amendment?
+ */
 static bool
-stamps_are_ours(TupleTableSlot *oldslot, TupleTableSlot *newslot, const OeTransition *transition)
+stamps_are_ours(TupleTableSlot *oldslot, TupleTableSlot *newslot, const OeTransition *transition,
+				bool migrates)
 {
 	const Datum *old = oldslot->tts_values;
 	const Datum *new = newslot->tts_values;
@@ -168,7 +180,7 @@ stamps_are_ours(TupleTableSlot *oldslot, TupleTableSlot *newslot, const OeTransi
 		!FullTransactionIdEquals(DatumGetFullTransactionId(new[INDEX(last_txid)]),
 								 GetTopFullTransactionId()))
 		return false;
-	for (int i = 0; i < lengthof(identity_columns); i++)
+	for (int i = 0; i < lengthof(identity_columns) && !migrates; i++)
 	{
 		if (!oe_same_value(oldslot, newslot, identity_columns[i]))
 			return false;
@@ -200,6 +212,7 @@ oe_order_record(TriggerData *trigdata)
 	const OeVerbCall *call;
 	const OeTransition *transition;
 	const char *from;
+	bool		migrates;
 	OeOrder		order;
 	OeRecord	record = {0};
 	OeOwner		saved;
@@ -209,18 +222,19 @@ oe_order_record(TriggerData *trigdata)
 	oe_order_from_row(&order, newslot->tts_values, newslot->tts_isnull);
 	call = oe_verb_find(order.order_id, order.version);
 
-	if (oe_same_value(oldslot, newslot, Anum_orders_state))
+	migrates = call != NULL && call->migrates;
+	if (migrates || oe_same_value(oldslot, newslot, Anum_orders_state))
 	{
 		/* nothing happened, or a verb amends the order and records it by itself */
 		if (!oe_same_value(oldslot, newslot, Anum_orders_version) &&
-			!(call != NULL && call->amends && stamps_are_ours(oldslot, newslot, NULL)))
+			!(call != NULL && call->amends && stamps_are_ours(oldslot, newslot, NULL, migrates)))
 			oe_changed_behind(rel);
 		return;
 	}
 
 	from = TextDatumGetCString(oldslot->tts_values[Anum_orders_state - 1]);
 	transition = find_transition(order.order_id, order.machine_id, from, order.state);
-	if (!stamps_are_ours(oldslot, newslot, transition))
+	if (!stamps_are_ours(oldslot, newslot, transition, false))
 		oe_changed_behind(rel);
 	/* a verb changes one order, and this trigger is the first to hear of it */
 	if (call == NULL)

@@ -55,6 +55,12 @@ typedef struct OeVerbCall
 	 */
 	bool		amends;
 
+	/*
+	 * With amends: the order changes to another machine, and maybe to the state
+	 * that stands for its own there.
+	 */
+	bool		migrates;
+
 	const struct OeVerbCall *outer; /* set by oe_verb_begin() */
 } OeVerbCall;
 
