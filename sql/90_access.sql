@@ -43,6 +43,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('app', 'function', 'create_fulfillment'),
 	('app', 'function', 'create_return'),
 	('app', 'function', 'emit'),
+	('app', 'function', 'machine_diagram'),
 	('app', 'function', 'order_json'),
 	('app', 'function', 'place_order'),
 	('app', 'function', 'record_chargeback'),
