@@ -60,7 +60,8 @@ open_own_table(Oid relid, LOCKMODE lockmode)
 				 errmsg("relation with OID %u does not exist", relid)));
 	form = RelationGetForm(rel);
 	check_owner(form);
-	if (form->relkind != RELKIND_RELATION && form->relkind != RELKIND_PARTITIONED_TABLE)
+	if (form->relkind != RELKIND_RELATION && form->relkind != RELKIND_PARTITIONED_TABLE &&
+		form->relkind != RELKIND_FOREIGN_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a table", RelationGetRelationName(rel))));

@@ -156,7 +156,7 @@ oe_require_current(Relation rel, TupleTableSlot *slot, int attnum)
 	ItemPointerData tid = slot->tts_tid;
 	bool		same;
 
-	/* a partition may be a foreign table, whose versions nobody can tell */
+	/* of a foreign table, which may be a partition, nobody here can tell the versions */
 	if (rel->rd_tableam == NULL || table_tuple_satisfies_snapshot(rel, slot, SnapshotSelf))
 		return;
 

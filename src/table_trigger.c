@@ -8,6 +8,11 @@
  * 0; an INSERT writes no event.  The highest published version of the machine
  * counts.
  *
+ * A foreign table is governed by the server through which it is changed.  What
+ * that server cannot see is another row version: events of one row that come from
+ * several transactions are in the order of their versions, and are delivered in
+ * the order of their commits.
+ *
  * To the server, a row that moves to another partition is deleted and inserted:
  * AFTER UPDATE does not see it.  So a transition must leave the row where it is.
  *
