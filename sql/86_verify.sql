@@ -4,7 +4,7 @@
  * Every roll-up is computed here from the rows that it sums up, in another way
  * than the verbs keep it, and only what surely holds for every machine is
  * compared.  Parts on machines of the user may have states that this page cannot
- * know, so counters by state are compared for the built-in machines only.
+ * know, so what depends on states is compared for the built-in machines only.
  */
 
 -- It has so many expressions that compiling them takes longer than running them.
@@ -40,28 +40,26 @@ AS $$
 		SELECT DISTINCT m.machine_id
 		FROM order_engine.machine m, jsonb_array_elements(m.definition -> 'transitions') t
 		WHERE t.value -> 'effects' ?| '{mark_paid,mark_refunded}'),
+	-- orders whose machine ships and delivers lines as a whole, fulfillments or not
+	whole AS (
+		SELECT DISTINCT m.machine_id
+		FROM order_engine.machine m, jsonb_array_elements(m.definition -> 'transitions') t
+		WHERE t.value -> 'effects' ?| '{ship_all,deliver_all}'),
 	fulfilled AS (
-		SELECT f.order_id, l.line_no,
-			sum(l.quantity) FILTER (WHERE f.state IN ('shipped', 'delivered', 'undeliverable', 'returned')) AS shipped,
-			sum(l.quantity) FILTER (WHERE f.state = 'delivered') AS delivered,
-			sum(l.quantity) FILTER (WHERE f.state = 'returned') AS came_back,
-			sum(l.quantity) FILTER (WHERE f.state IN ('undeliverable', 'returned')) AS undelivered
+		SELECT f.order_id, l.line_no, sum(l.shipped) AS shipped, sum(l.delivered) AS delivered,
+			sum(l.undelivered) AS undelivered
 		FROM order_engine.fulfillment f
-			LEFT JOIN order_engine.fulfillment_line l ON l.fulfillment_id = f.fulfillment_id
+			JOIN order_engine.fulfillment_line l ON l.fulfillment_id = f.fulfillment_id
 		GROUP BY f.order_id, l.line_no),
-	fulfilled_order AS (
-		SELECT f.order_id
-		FROM order_engine.fulfillment f
-		GROUP BY f.order_id
-		HAVING bool_and(f.machine_id < 1000)),
 	sent_back AS (
 		SELECT r.order_id, l.line_no, sum(l.restocked + l.damaged + l.discarded) AS units
 		FROM order_engine.order_return r
 			JOIN order_engine.return_line l ON l.return_id = r.return_id
 		GROUP BY r.order_id, l.line_no),
 	open_return AS (
-		SELECT r.order_id, bool_or(r.state IN ('requested', 'approved')) AS requested, bool_and(r.machine_id < 1000) AS built_in
+		SELECT r.order_id, sum(l.open) AS units
 		FROM order_engine.order_return r
+			JOIN order_engine.return_line l ON l.return_id = r.return_id
 		GROUP BY r.order_id),
 	-- one row for each part that has a state
 	part AS (
@@ -156,15 +154,14 @@ AS $$
 				ELSE 'unpaid' END, 'payment'),
 			('fulfillment_status', o.fulfillment_status, CASE
 				WHEN coalesce(l.shipped, 0) = 0 THEN 'unfulfilled'
-				WHEN l.delivered + l.undelivered = l.units THEN 'delivered'
+				WHEN l.delivered > 0 AND l.delivered + l.undelivered = l.units THEN 'delivered'
 				WHEN l.delivered > 0 THEN 'partially_delivered'
 				WHEN l.shipped = l.units THEN 'shipped'
 				ELSE 'partially_shipped' END, 'order_line'),
 			('return_status', o.return_status, CASE
-				WHEN r.built_in IS FALSE THEN o.return_status
 				WHEN l.returned > 0 AND l.returned >= l.shipped - l.undelivered THEN 'returned'
 				WHEN l.returned > 0 THEN 'partially_returned'
-				WHEN r.requested THEN 'requested'
+				WHEN r.units > 0 THEN 'requested'
 				ELSE 'none' END, 'order_return'),
 			('on_hold', o.on_hold::text, (h.order_id IS NOT NULL)::text, 'order_hold')) AS v (counter, stored, expected, source)
 	WHERE v.stored <> v.expected
@@ -173,16 +170,31 @@ AS $$
 	UNION ALL
 	SELECT l.order_id, format('line %s %s', l.line_no, v.counter), v.stored::text, v.expected::text, v.source
 	FROM order_engine.order_line l
-		LEFT JOIN fulfilled_order o ON o.order_id = l.order_id
+		LEFT JOIN (
+			SELECT DISTINCT f.order_id
+			FROM order_engine.fulfillment f
+				JOIN order_engine.orders p ON p.order_id = f.order_id
+			WHERE p.machine_id NOT IN (SELECT w.machine_id FROM whole w)) o ON o.order_id = l.order_id
 		LEFT JOIN fulfilled f ON f.order_id = l.order_id AND f.line_no = l.line_no
 		LEFT JOIN sent_back b ON b.order_id = l.order_id AND b.line_no = l.line_no,
 		LATERAL (VALUES
 			('shipped', l.shipped, coalesce(f.shipped, 0), 'fulfillment_line'),
 			('delivered', l.delivered, coalesce(f.delivered, 0), 'fulfillment_line'),
-			-- a parcel that cannot be delivered may count before it is back
-			('undelivered', l.undelivered, GREATEST(coalesce(f.came_back, 0), LEAST(l.undelivered, coalesce(f.undelivered, 0))), 'fulfillment_line'),
+			('undelivered', l.undelivered, coalesce(f.undelivered, 0), 'fulfillment_line'),
 			('returned', l.returned, coalesce(b.units, 0), 'return_line')) AS v (counter, stored, expected, source)
 	WHERE v.stored <> v.expected AND (v.source = 'return_line' OR o.order_id IS NOT NULL)
+
+	-- counters of the lines of fulfillments, by the state that these are in
+	UNION ALL
+	SELECT f.order_id, format('fulfillment %s line %s %s', f.fulfillment_id, l.line_no, v.counter), v.stored::text, v.expected::text, 'fulfillment'
+	FROM order_engine.fulfillment f
+		JOIN order_engine.fulfillment_line l ON l.fulfillment_id = f.fulfillment_id,
+		LATERAL (VALUES
+			('open', l.open, CASE WHEN f.state IN ('pending', 'ready') THEN l.open ELSE 0 END),
+			('shipped', l.shipped, CASE WHEN f.state IN ('pending', 'ready', 'cancelled') THEN 0 ELSE l.shipped END),
+			('delivered', l.delivered, CASE WHEN f.state = 'delivered' THEN l.shipped ELSE 0 END),
+			('undelivered', l.undelivered, CASE WHEN f.state = 'returned' THEN l.shipped ELSE 0 END)) AS v (counter, stored, expected)
+	WHERE v.stored <> v.expected AND f.machine_id < 1000
 
 	-- one gapless sequence of events
 	UNION ALL
@@ -230,6 +242,16 @@ AS $$
 			('completed_at', o.completed_at), ('cancelled_at', o.cancelled_at)) AS v (milestone, stamp)
 		LEFT JOIN passed t ON t.order_id = o.order_id AND t.milestone = v.milestone
 	WHERE (v.stamp IS NULL) <> (t.order_id IS NULL)
+
+	UNION ALL
+	SELECT o.order_id, v.milestone, v.stamp::text, CASE WHEN v.happened THEN 'not null' ELSE 'null' END, 'order_line'
+	FROM order_engine.orders o
+		LEFT JOIN line l ON l.order_id = o.order_id
+		CROSS JOIN LATERAL (VALUES
+			('first_shipped_at', o.first_shipped_at, coalesce(l.shipped > 0, false)),
+			('delivered_at', o.delivered_at, coalesce(l.delivered > 0 AND l.delivered + l.undelivered = l.units, false))
+			) AS v (milestone, stamp, happened)
+	WHERE o.machine_id < 1000 AND (v.stamp IS NOT NULL) <> v.happened
 
 	-- stock that is held for the order
 	UNION ALL

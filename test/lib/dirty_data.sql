@@ -129,8 +129,8 @@ SELECT p.order_id * 10 + 5, p.order_id, 1005, s.state, p.at, p.at + interval '1 
 FROM plan p
 	CROSS JOIN LATERAL (SELECT (ARRAY['requested', 'approved', 'received', 'closed', 'closed', 'declined', 'cancelled'])[p.i % 11 % 7 + 1] AS state) s
 WHERE p.i % 5 < 3;
-INSERT INTO order_engine.return_line (return_id, line_no, quantity, restocked, damaged, discarded, reason)
-SELECT r.return_id, l.line_no, l.quantity + 2, c.came * (r.order_id % 2), c.came * (l.line_no % 2), c.came, CASE WHEN l.line_no = 2 THEN 'wrong_item' END
+INSERT INTO order_engine.return_line (return_id, line_no, quantity, open, restocked, damaged, discarded, reason)
+SELECT r.return_id, l.line_no, l.quantity + 2, 0, c.came * (r.order_id % 2), c.came * (l.line_no % 2), c.came, CASE WHEN l.line_no = 2 THEN 'wrong_item' END
 FROM order_engine.order_return r
 	JOIN order_engine.order_line l ON l.order_id = r.order_id
 	CROSS JOIN LATERAL (SELECT CASE WHEN r.received_at IS NULL THEN 0 ELSE least(1, l.quantity) END AS came) c

@@ -69,7 +69,8 @@ SELECT pg_temp.log_step(:shipped, 'payment', 901, 'request', 'pending', 'pending
 INSERT INTO order_engine.fulfillment (fulfillment_id, order_id, machine_id, state, state_since, created_at, updated_at)
 VALUES (921, :shipped, 4, 'delivered', now(), now(), now()), (922, :shipped, 4, 'returned', now(), now(), now()),
 	(923, :shipped, 4, 'shipped', now(), now(), now()), (924, :shipped, 4, 'pending', now(), now(), now());
-INSERT INTO order_engine.fulfillment_line VALUES (921, 1, 2), (921, 2, 1), (922, 1, 1), (923, 1, 1), (924, 1, 2), (924, 3, 1);
+INSERT INTO order_engine.fulfillment_line (fulfillment_id, line_no, quantity, open, shipped, delivered, undelivered)
+VALUES (921, 1, 2, 0, 2, 2, 0), (921, 2, 1, 0, 1, 1, 0), (922, 1, 1, 0, 1, 0, 1), (923, 1, 2, 0, 1, 0, 0), (924, 1, 2, 1, 0, 0, 0), (924, 3, 1, 1, 0, 0, 0);
 SELECT pg_temp.log_step(:shipped, 'fulfillment', id, 'create', 'pending', 'pending', 4) FROM generate_series(921, 924) AS id;
 SELECT pg_temp.log_step(:shipped, 'fulfillment', id, event, from_state, to_state, 4) FROM (VALUES
 	(1, 921, 'ready', 'pending', 'ready'), (2, 921, 'ship', 'ready', 'shipped'), (3, 921, 'deliver', 'shipped', 'delivered'),
@@ -81,7 +82,7 @@ UPDATE order_engine.reservation SET quantity = quantity - 4, shipped = 4 WHERE r
 
 INSERT INTO order_engine.order_return (return_id, order_id, machine_id, state, state_since, created_at, updated_at, received_at, reason)
 VALUES (931, :shipped, 5, 'received', now(), now(), now(), now(), 'r'), (932, :shipped, 5, 'requested', now(), now(), now(), NULL, 'r');
-INSERT INTO order_engine.return_line (return_id, line_no, quantity, damaged) VALUES (931, 1, 2, 1), (932, 1, 1, 0);
+INSERT INTO order_engine.return_line (return_id, line_no, quantity, open, damaged) VALUES (931, 1, 2, 0, 1), (932, 1, 1, 1, 0);
 SELECT pg_temp.log_step(:shipped, 'return', 931, 'create', 'requested', 'requested', 5), pg_temp.log_step(:shipped, 'return', 932, 'create', 'requested', 'requested', 5),
 	pg_temp.log_step(:shipped, 'return', 931, 'approve', 'requested', 'approved', 5), pg_temp.log_step(:shipped, 'return', 931, 'receive', 'approved', 'received', 5);
 
@@ -149,6 +150,10 @@ SELECT pg_temp.found(format('UPDATE order_engine.order_line SET returned = 2 WHE
 SELECT pg_temp.found(format('UPDATE order_engine.order_line SET returned = 1 WHERE order_id = %s', :delivered));
 SELECT pg_temp.found('DELETE FROM order_engine.fulfillment_line WHERE fulfillment_id = 923');
 SELECT pg_temp.found('UPDATE order_engine.fulfillment SET state = ''delivered'' WHERE fulfillment_id = 923');
+SELECT pg_temp.found('UPDATE order_engine.return_line SET damaged = 0 WHERE return_id = 931; UPDATE order_engine.order_line SET returned = 0');
+SELECT pg_temp.found('UPDATE order_engine.fulfillment_line SET open = 1 WHERE fulfillment_id = 923');
+SELECT pg_temp.found('UPDATE order_engine.fulfillment_line SET delivered = 1 WHERE fulfillment_id = 923');
+SELECT pg_temp.found('UPDATE order_engine.fulfillment_line SET open = 0, shipped = 1 WHERE fulfillment_id = 924 AND line_no = 3');
 SELECT pg_temp.found('UPDATE order_engine.return_line SET restocked = 1 WHERE return_id = 931');
 SELECT pg_temp.found(pg_temp.change_order(:shipped, 'on_hold = false'));
 SELECT pg_temp.found(pg_temp.change_order(:pending, 'on_hold = true'));
@@ -175,6 +180,9 @@ SELECT pg_temp.found(pg_temp.change_order(:confirmed, 'confirmed_at = NULL'));
 SELECT pg_temp.found(pg_temp.change_order(:pending, 'confirmed_at = now()'));
 SELECT pg_temp.found(pg_temp.change_order(:expired, 'cancelled_at = NULL'));
 SELECT pg_temp.found(pg_temp.change_order(:confirmed, 'completed_at = now()'));
+SELECT pg_temp.found(pg_temp.change_order(:shipped, 'first_shipped_at = NULL'));
+SELECT pg_temp.found(pg_temp.change_order(:delivered, 'delivered_at = NULL'));
+SELECT pg_temp.found(pg_temp.change_order(:shipped, 'delivered_at = now()'));
 
 -- stock
 SELECT pg_temp.found(format('UPDATE order_engine.reservation SET quantity = 3 WHERE reservation_id = %s', :confirmed));
