@@ -126,8 +126,8 @@ AS $$
 	FROM order_engine.payment p
 		LEFT JOIN transaction_sum t ON t.payment_id = p.payment_id,
 		LATERAL (VALUES
-			-- a capture without an authorization counts as both
-			('authorized', p.authorized, coalesce(CASE p.kind WHEN 'capture' THEN t.captured ELSE t.authorized END, 0)),
+			-- who reports that something was captured or voided says that it had been authorized
+			('authorized', p.authorized, greatest(t.authorized, coalesce(t.captured, 0) + coalesce(t.voided, 0))),
 			('captured', p.captured, coalesce(t.captured, 0)),
 			('voided', p.voided, coalesce(t.voided, 0)),
 			('refunded', p.refunded, coalesce(t.refunded, 0)),
