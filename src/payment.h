@@ -135,6 +135,9 @@ extern void oe_payment_describe(const OePart *part, JsonbParseState **payload);
 extern void oe_payment_announce(OeOrder *order, const OePart *part, const OePaymentEvent *event,
 								Numeric credit);
 
+/* Whether the machine has the event here and its guards agree. */
+extern bool oe_payment_is_due(const OeOrder *order, const OePart *part, const OePaymentEvent *event);
+
 /*
  * Stores what was set in "part", and records the event: the one of the machine
  * where it has it here and its guards agree, else one that leaves the state as it

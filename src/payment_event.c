@@ -157,6 +157,12 @@ find_transition(const OeOrder *order, const OePart *part, const char *event, Tim
 	return oe_guards_pass(transition, order, &asked, at, &rejection) ? transition : NULL;
 }
 
+bool
+oe_payment_is_due(const OeOrder *order, const OePart *part, const OePaymentEvent *event)
+{
+	return find_transition(order, part, event->event, event->at) != NULL;
+}
+
 void
 oe_payment_change(OeOrder *order, OePart *part, const OePaymentEvent *event)
 {

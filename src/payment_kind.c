@@ -36,15 +36,6 @@ check_capture_recorded(const OeOrder *order, const OePart *part, TimestampTz now
 }
 
 static const char *
-check_refund_complete(const OeOrder *order, const OePart *part, TimestampTz now)
-{
-	if (!oe_amount_is_positive(AMOUNT(captured)))
-		return "no capture is recorded";
-	return oe_amount_cmp(AMOUNT(refunded), AMOUNT(captured)) >= 0 ? NULL :
-		"the recorded refunds are less than what was captured";
-}
-
-static const char *
 check_nothing_captured(const OeOrder *order, const OePart *part, TimestampTz now)
 {
 	return oe_amount_is_positive(AMOUNT(captured)) ? "some of the payment was captured" : NULL;
@@ -59,14 +50,39 @@ money_is_coming(const OePart *part)
 	return oe_amount_is_positive(undecided.authorizations) || oe_amount_is_positive(undecided.captures);
 }
 
+/*
+ * Why the payment may still be captured, NULL when it cannot.  Who has voided an
+ * authorization need not wait for the report that it was made.
+ */
+static const char *
+may_be_captured(const OePart *part)
+{
+	Numeric		used = oe_amount_add(AMOUNT(captured), AMOUNT(voided));
+	OeUndecided undecided;
+
+	if (oe_amount_cmp(AMOUNT(authorized), used) > 0)
+		return "some of the payment is still authorized";
+	oe_payment_undecided(part->id, &undecided);
+	if (oe_amount_is_positive(undecided.captures) || oe_amount_cmp(undecided.authorizations, used) > 0)
+		return "a request of the payment is not decided yet";
+	return NULL;
+}
+
 static const char *
 check_authorization_released(const OeOrder *order, const OePart *part, TimestampTz now)
 {
-	if (oe_amount_cmp(AMOUNT(authorized), AMOUNT(voided)) > 0)
-		return "some of the payment is still authorized";
-	if (!oe_amount_is_positive(AMOUNT(voided)) && money_is_coming(part))
-		return "a request of the payment is not decided yet";
-	return NULL;
+	return may_be_captured(part);
+}
+
+/* The end of the payment, so nothing may be left that could still be captured. */
+static const char *
+check_refund_complete(const OeOrder *order, const OePart *part, TimestampTz now)
+{
+	if (!oe_amount_is_positive(AMOUNT(captured)))
+		return "no capture is recorded";
+	if (oe_amount_cmp(AMOUNT(refunded), AMOUNT(captured)) < 0)
+		return "the recorded refunds are less than what was captured";
+	return may_be_captured(part);
 }
 
 static const char *
@@ -139,7 +155,9 @@ static OeQuery roll_up_query = {
 	" refunded_total = s.refunded, charged_back_total = s.charged_back, payment_status = "
 	OE_PAYMENT_STATUS("s.authorized", "s.captured", "s.refunded", "s.charged_back",
 					  "o.total", "o.credited_total")
-	" FROM (SELECT coalesce(sum(p.authorized - p.captured - p.voided), 0) AS authorized,"
+	/* what was authorized behind the end of a payment is about to be voided: it pays nothing */
+	" FROM (SELECT coalesce(sum(p.authorized - p.captured - p.voided)"
+	"   FILTER (WHERE p.state NOT IN ('refunded', 'failed', 'voided', 'expired')), 0) AS authorized,"
 	"  coalesce(sum(p.captured), 0) AS captured, coalesce(sum(p.refunded), 0) AS refunded,"
 	"  coalesce(sum(p.charged_back), 0) AS charged_back"
 	"  FROM order_engine.payment AS p WHERE p.order_id = $1) AS s"

@@ -398,6 +398,22 @@ give_back_unwanted(OeOrder *order, OePart *part, const OePaymentTransaction *tra
 		oe_payment_give_back(order, part, true, false, psprintf("payment is %s", part->state), at);
 }
 
+/*
+ * The report may be the last that the end of the payment was waiting for, though
+ * it was about something else: refunded in full, the rest is voided only now.
+ */
+static void
+settle(OeOrder *order, OePart *part, TimestampTz at)
+{
+	OePaymentEvent refund = {.event = "refund", .at = at};
+	OePaymentEvent release = {.event = "void", .at = at};
+
+	if (oe_payment_is_due(order, part, &refund))
+		oe_payment_change(order, part, &refund);
+	else if (oe_payment_is_due(order, part, &release))
+		oe_payment_change(order, part, &release);
+}
+
 static void
 take_report(OeOrder *order, OePart *part, OePaymentTransaction *transaction, Report *report)
 {
@@ -421,6 +437,7 @@ take_report(OeOrder *order, OePart *part, OePaymentTransaction *transaction, Rep
 	else
 		fail(order, part, transaction, report);
 	oe_part_lock(&oe_payment_kind, part->id, LockWaitBlock, part);
+	settle(order, part, report->at);
 	give_back_unwanted(order, part, transaction, report->at);
 	oe_order_follow(order);
 }

@@ -17,8 +17,7 @@ CREATE TABLE walk.gateway (
 	amount numeric NOT NULL,
 	ref text NOT NULL);
 
--- Kept when the step is rolled back, so it is not written by the step: its caller returns it.
-CREATE TABLE walk.outcome (verb text NOT NULL, sqlstate text NOT NULL, message text);
+CREATE TABLE walk.outcome (verb text NOT NULL, sqlstate text NOT NULL, message text, detail text, context text);
 
 CREATE FUNCTION walk.chance(probability float8) RETURNS boolean LANGUAGE sql VOLATILE
 RETURN random() < probability;
@@ -103,7 +102,7 @@ DECLARE
 	other record;
 	kind text;
 BEGIN
-	IF verb NOT IN ('place', 'cart', 'adjust') AND walk.an_order() IS NULL THEN
+	IF verb NOT IN ('place', 'cart', 'take_over', 'adjust') AND walk.an_order() IS NULL THEN
 		RETURN;			-- the very beginning
 	END IF;
 	CASE verb
@@ -188,8 +187,12 @@ BEGIN
 			END IF;
 		END IF;
 	WHEN 'cart' THEN
-		id := walk.run('reserve_stock(%L, ttl => %L, idempotency_key => %s)', (SELECT jsonb_agg(i - 'unit_price') FROM jsonb_array_elements(walk.items()) i)::text, walk.pick('1 hour', '0.3 seconds'))::bigint;
-		IF walk.chance(0.5) THEN
+		PERFORM walk.run('reserve_stock(%L, ttl => %L, idempotency_key => %s)', (SELECT jsonb_agg(i - 'unit_price') FROM jsonb_array_elements(walk.items()) i)::text, walk.pick('1 hour', '0.3 seconds'));
+	WHEN 'take_over' THEN
+		SELECT r.reservation_id INTO id FROM order_engine.reservation r
+		WHERE r.state = 'held' AND NOT EXISTS (SELECT FROM order_engine.orders o WHERE o.order_id = r.reservation_id)
+		ORDER BY random() LIMIT 1;
+		IF FOUND THEN
 			PERFORM walk.run('place_order(''C0'', %L, ''EUR'', terms => ''invoice'', reservation_id => %L, idempotency_key => %s)',
 				walk.items()::text, id::text);
 		END IF;
@@ -242,6 +245,8 @@ END $$;
 CREATE FUNCTION walk.step(verbs text[]) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
 	verb text := verbs[1 + floor(random() * cardinality(verbs))::int];
+	detail text;
+	context text;
 BEGIN
 	PERFORM walk.step_of(verb);
 	IF walk.chance(0.03) THEN
@@ -249,5 +254,6 @@ BEGIN
 	END IF;
 	INSERT INTO walk.outcome VALUES (verb, '00000', NULL);
 EXCEPTION WHEN OTHERS THEN
-	INSERT INTO walk.outcome VALUES (verb, SQLSTATE, SQLERRM);
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, context = PG_EXCEPTION_CONTEXT;
+	INSERT INTO walk.outcome VALUES (verb, SQLSTATE, SQLERRM, detail, context);
 END $$;

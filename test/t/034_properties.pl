@@ -44,7 +44,7 @@ $node->safe_psql('postgres', q{
 my %weights = (
 	place => 20, transition => 40, cancel => 4, request_payment => 16, gateway => 8,
 	report => 24, refund => 3, chargeback => 1, fulfill => 14, return => 5,
-	receive => 4, hold => 3, cart => 3, release => 1, adjust => 2, transfer => 1,
+	receive => 4, hold => 3, cart => 3, take_over => 2, release => 1, adjust => 2, transfer => 1,
 	slots => 1, force => 1, maintenance => 1);
 my @verbs = map { ($_) x $weights{$_} } sort keys %weights;
 
@@ -78,7 +78,7 @@ sub check
 	my ($when) = @_;
 
 	nothing("$when: every error is one that the verbs announce", qq{
-		SELECT verb, sqlstate, message, count(*) FROM walk.outcome
+		SELECT verb, sqlstate, message, count(*), min(detail), min(context) FROM walk.outcome
 		WHERE NOT $announced AND NOT (verb = 'by_hand' AND sqlstate = '40P01')
 		GROUP BY 1, 2, 3 ORDER BY 1, 2, 3});
 	nothing("$when: verify_stock()", 'SELECT * FROM order_engine.verify_stock()');
@@ -177,7 +177,7 @@ for (my $n = 0; $undecided && $n < 50; $n++)
 		DECLARE
 			g record;
 		BEGIN
-			FOR g IN SELECT g.* FROM walk.gateway g JOIN order_engine.payment_transaction t USING (transaction_id)
+			FOR g IN SELECT w.* FROM walk.gateway w JOIN order_engine.payment_transaction t USING (transaction_id)
 				WHERE t.state IN ('initial', 'pending') ORDER BY transaction_id LOOP
 				PERFORM order_engine.record_payment(g.transaction_id, g.outcome, g.ref,
 					CASE WHEN g.outcome = 'success' THEN g.amount END);
