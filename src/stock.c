@@ -32,8 +32,8 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-/* how often a slot that was snatched away is looked for again, before waiting */
-#define FREE_SLOT_ATTEMPTS	3
+/* how often a slot is looked for that is free, or will be, before all are waited for in order */
+#define FREE_SLOT_ATTEMPTS	8
 
 typedef struct Reserve
 {
@@ -113,8 +113,10 @@ store(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
 }
 
 /*
- * Takes one need from one slot that is free at this moment, without waiting.
- * False: nothing was taken and nothing is locked.
+ * Takes one need from one slot that has enough.  When all of these are busy it
+ * waits for one, without a lock on it, and looks again: a lock that turns out to
+ * be of no use would have been taken out of order.  False: nothing was taken and
+ * nothing is locked.
  */
 static bool
 take_free_slot(Reserve *r, const OeStockNeed *need)
@@ -127,6 +129,7 @@ take_free_slot(Reserve *r, const OeStockNeed *need)
 		int			first = 0;
 		int			nslots = 0;
 		bool		changed = false;
+		OeStockRow *busy = NULL;
 
 		if (attempt > 0)
 			oe_rows_refresh(r->stock);
@@ -158,8 +161,15 @@ take_free_slot(Reserve *r, const OeStockNeed *need)
 				return true;
 			}
 			changed |= (lock == OE_ROW_CHANGED);
+			if (lock == OE_ROW_BUSY && busy == NULL)
+				busy = row;
 		}
-		if (!changed)
+		if (busy != NULL && !changed)
+		{
+			oe_rows_end(r->stock);
+			oe_stock_wait(busy);
+		}
+		else if (!changed)
 			return false;
 	}
 	return false;
@@ -255,7 +265,7 @@ lock_and_distribute(Reserve *r, const char *sku, const OeStockNeed *needs, int n
 		CHECK_FOR_INTERRUPTS();
 		if (extent == LOCK_GIVEN && rows[i].given == 0)
 			continue;
-		if (oe_stock_lock(r->stock, &rows[i], LockWaitBlock, true))
+		if (oe_stock_lock(r->stock, &rows[i]))
 			rows[nlocked++] = rows[i];
 		else if (rows[i].given > 0)
 			oe_stock_row_missing(sku, rows[i].location);

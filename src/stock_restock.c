@@ -121,7 +121,7 @@ lock_emptiest(OeRows *stock, const char *sku, const char *location, int64 *on_ha
 		}
 		*on_hand -= emptiest->on_hand;
 		/* gone: set_slots() took the slot away */
-		if (oe_stock_lock(stock, emptiest, LockWaitBlock, true))
+		if (oe_stock_lock(stock, emptiest))
 		{
 			*on_hand += emptiest->on_hand;
 			return emptiest;

@@ -4,12 +4,22 @@
  */
 #include "postgres.h"
 
+#include "access/sysattr.h"
+#include "access/xact.h"
+#include "common/hashfn.h"
 #include "common/int.h"
 #include "context.h"
+#include "miscadmin.h"
 #include "relations.h"
 #include "stock_row.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+
+/* how often the holder of a row is waited for, in the hope that nobody snatches it then */
+#define MAX_WAITS	8
 
 /* by SKU, then location, with "any location" last */
 static int
@@ -85,6 +95,7 @@ oe_stock_load(OeRows *stock, const char *sku, const char *location, int *count)
 			rows = repalloc(rows, allocated * sizeof(OeStockRow));
 		}
 		memset(&rows[n], 0, sizeof(OeStockRow));
+		rows[n].sku = sku;
 		rows[n].location = where;
 		rows[n].slot = DatumGetInt16(oe_rows_get(stock, Anum_stock_slot));
 		read_counters(stock, &rows[n]);
@@ -96,13 +107,92 @@ oe_stock_load(OeRows *stock, const char *sku, const char *location, int *count)
 	return rows;
 }
 
-bool
-oe_stock_lock(OeRows *stock, OeStockRow *row, LockWaitPolicy wait_policy, bool latest)
+/*
+ * Waits for the transaction that has a row, without a lock or a pin on it: while
+ * somebody has a pin the page cannot be pruned, and the versions of a hot row
+ * pile up.
+ */
+static void
+wait_for_holder(const OeStockRow *row)
 {
-	if (oe_rows_lock(stock, &row->tid, wait_policy, latest) != OE_ROW_LOCKED)
+	SnapshotData dirty;
+	OeRows	   *rows;
+	Datum		keys[3];
+	ItemPointerData tid;
+	TransactionId holder = InvalidTransactionId;
+
+	keys[0] = CStringGetTextDatum(row->sku);
+	keys[1] = CStringGetTextDatum(row->location);
+	keys[2] = Int16GetDatum(row->slot);
+	InitDirtySnapshot(dirty);
+	rows = oe_rows_open(oe_relid(OE_REL_STOCK), RowExclusiveLock, 3, &dirty);
+	if (oe_rows_find(rows, keys))
+	{
+		bool		isnull;
+
+		/* who has changed it, else who has locked it */
+		holder = dirty.xmax;
+		if (!TransactionIdIsValid(holder))
+			holder = DatumGetTransactionId(slot_getsysattr(rows->slot, MaxTransactionIdAttributeNumber, &isnull));
+		tid = rows->slot->tts_tid;
+	}
+	oe_rows_end(rows);
+	if (TransactionIdIsNormal(holder) && !TransactionIdIsCurrentTransactionId(holder))
+		XactLockTableWait(holder, rows->rel, &tid, XLTW_Lock);
+	oe_rows_close(rows);
+}
+
+/*
+ * Who has to wait for a row stands in line at its gate, a lock of the lock manager,
+ * and only the first one waits for the row itself.  Were all of them to wait for
+ * the row, each change of it would wake every one, to wait anew for the version
+ * that came into being.  The gate is let go of as soon as the row is ours.
+ */
+static void
+set_gate(LOCKTAG *gate, const OeStockRow *row)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) row->sku, strlen(row->sku), row->slot);
+
+	hash = hash_bytes_extended((const unsigned char *) row->location, strlen(row->location), hash);
+	/* the last field keeps it apart from the advisory locks of SQL, which have 1 and 2 there */
+	SET_LOCKTAG_ADVISORY(*gate, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, 0x0e);
+}
+
+bool
+oe_stock_lock(OeRows *stock, OeStockRow *row)
+{
+	OeRowLock	result = oe_rows_lock(stock, &row->tid, LockWaitSkip, true);
+
+	if (result == OE_ROW_BUSY)
+	{
+		LOCKTAG		gate;
+
+		set_gate(&gate, row);
+		(void) LockAcquire(&gate, ExclusiveLock, false, false);
+		for (int attempt = 0; attempt < MAX_WAITS && result == OE_ROW_BUSY; attempt++)
+		{
+			wait_for_holder(row);
+			result = oe_rows_lock(stock, &row->tid, LockWaitSkip, true);
+		}
+		if (result == OE_ROW_BUSY)
+			result = oe_rows_lock(stock, &row->tid, LockWaitBlock, true);
+		(void) LockRelease(&gate, ExclusiveLock, false);
+	}
+	if (result != OE_ROW_LOCKED)
 		return false;
 	read_counters(stock, row);
 	return true;
+}
+
+void
+oe_stock_wait(const OeStockRow *row)
+{
+	LOCKTAG		gate;
+
+	set_gate(&gate, row);
+	(void) LockAcquire(&gate, ExclusiveLock, false, false);
+	wait_for_holder(row);
+	(void) LockRelease(&gate, ExclusiveLock, false);
 }
 
 void
@@ -117,10 +207,11 @@ oe_stock_lock_key(OeRows *stock, const char *sku, const char *location, int16 sl
 	if (oe_rows_find(stock, keys))
 	{
 		row->tid = stock->slot->tts_tid;
+		row->sku = sku;
 		row->location = location;
 		row->slot = slot;
 	}
-	if (row->location == NULL || !oe_stock_lock(stock, row, LockWaitBlock, true))
+	if (row->location == NULL || !oe_stock_lock(stock, row))
 		oe_stock_row_missing(sku, location);
 }
 

@@ -60,6 +60,7 @@ extern int	oe_needs_fold(OeStockNeed *needs, int n);
 typedef struct OeStockRow
 {
 	ItemPointerData tid;
+	const char *sku;
 	const char *location;
 	int16		slot;
 	int32		on_hand;
@@ -83,10 +84,16 @@ typedef struct OeStockRow
 extern OeStockRow *oe_stock_load(OeRows *stock, const char *sku, const char *location, int *count);
 
 /*
- * Locks a stock row that was loaded, and reads its counters again.  False when
- * it is busy, changed or gone; with LockWaitBlock and "latest" only when gone.
+ * Locks the latest version of a stock row that was loaded, and reads its counters
+ * again; waits for whoever has it.  False when it is gone.
  */
-extern bool oe_stock_lock(OeRows *stock, OeStockRow *row, LockWaitPolicy wait_policy, bool latest);
+extern bool oe_stock_lock(OeRows *stock, OeStockRow *row);
+
+/*
+ * Waits until nobody else waits for the row, and its holder is done; takes no
+ * lock on the row.
+ */
+extern void oe_stock_wait(const OeStockRow *row);
 
 /*
  * Finds a stock row by its whole key and locks it; "stock" is opened with three

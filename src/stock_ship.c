@@ -111,7 +111,7 @@ lock_sources(Ship *s, Source *sources, int n, int64 wanted)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (all || sources[i].give > 0)
-			sources[i].locked = oe_stock_lock(s->stock, &sources[i].row, LockWaitBlock, true);
+			sources[i].locked = oe_stock_lock(s->stock, &sources[i].row);
 		if (sources[i].give > 0 && !sources[i].locked)
 			oe_stock_row_missing(sources[i].held->sku, sources[i].held->location);
 	}

@@ -31,7 +31,7 @@ oe_slots_lock(OeRows *stock, const char *sku, const char *location, bool make, i
 		for (int i = 0; i < seen; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
-			if (oe_stock_lock(stock, &slots[i], LockWaitBlock, true))
+			if (oe_stock_lock(stock, &slots[i]))
 				nlocked++;
 		}
 
