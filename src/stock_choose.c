@@ -8,8 +8,10 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "relations.h"
 #include "stock_choose.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 
 #define Anum_location_priority		4
@@ -49,6 +51,8 @@ compare_places(const void *a, const void *b)
 void
 oe_places_load(OePlaces *places, const char *channel)
 {
+	Relation	rel;
+	bool		empty;
 	OeRows	   *rows;
 	Datum		key;
 	Place	   *found;
@@ -58,6 +62,13 @@ oe_places_load(OePlaces *places, const char *channel)
 	places->count = 0;
 	places->names = NULL;
 	if (channel == NULL)
+		return;
+
+	/* most shops have no rows here at all, and the size of the file is cheaper than an index */
+	rel = table_open(oe_relid(OE_REL_CHANNEL_LOCATION), AccessShareLock);
+	empty = RelationGetNumberOfBlocks(rel) == 0;
+	table_close(rel, NoLock);
+	if (empty)
 		return;
 
 	key = CStringGetTextDatum(channel);
