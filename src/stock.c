@@ -12,7 +12,8 @@
  *	- Whatever would break the order is done only where it cannot wait: a free
  *	  slot is taken with SKIP LOCKED, and only in the version that was seen to
  *	  hold enough, so that no lock is ever held in vain; expired reservations of
- *	  other orders are taken back with SKIP LOCKED.
+ *	  other orders are taken back with SKIP LOCKED.  The rows of a cart that the
+ *	  order takes over are locked before any row of stock.
  *
  * That a SKU is sold out is said only after all its rows were locked, its
  * expired reservations were taken back, and a fresh look found no more rows.
