@@ -52,4 +52,4 @@ CREATE FUNCTION order_engine.order_json(order_id bigint) RETURNS jsonb
 LANGUAGE C STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_order_json';
 COMMENT ON FUNCTION order_engine.order_json(bigint) IS
-'An order as {"order": {...}, "lines": [...], "reservations": [...], "history": [...]}, personal data included. Errors: OE005 for a missing order.';
+'An order as {"order": {...}, "lines": [...], "reservations": [...], "payments": [{..., "transactions": [...]}], "fulfillments": [{..., "lines": [...]}], "returns": [{..., "lines": [...]}], "holds": [...], "history": [...]}, personal data included. Errors: OE005 for a missing order.';
