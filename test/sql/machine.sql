@@ -95,6 +95,48 @@ SELECT faults('{"initial": "a", "states": {"a": {}, "loop1": {}, "loop2": {}, "i
 	{"event": "end", "from": ["a", "island"], "to": "z"},
 	{"event": "reopen", "from": "z", "to": "a"}]}');
 
+-- time limits and automatic transitions: for orders and their parts
+SELECT kind, faults('{"initial": "a", "states": {
+		"a": {}, "b": {"limit": "2 hours", "on_limit": "end"}, "c": {"on_limit": "end"}, "z": {"terminal": true}},
+	"transitions": [{"event": "place", "from": "a", "to": "b"}, {"event": "next", "from": "b", "to": "c", "automatic": true},
+		{"event": "end", "from": ["b", "c"], "to": "z"}]}', kind) AS fault
+FROM unnest('{order,payment,fulfillment,return,ticket}'::text[]) WITH ORDINALITY AS k (kind, n) ORDER BY n;
+SELECT faults(jsonb_build_object('initial', 'a', 'states', jsonb_build_object('a', '{}'::jsonb, 'b', state, 'z', '{"terminal": true}'::jsonb),
+	'transitions', '[{"event": "place", "from": "a", "to": "b"}, {"event": "end", "from": "b", "to": "z"}]'::jsonb), 'order') AS fault
+FROM (VALUES
+	(1, '{"limit": "2 hours"}'::jsonb),
+	(2, '{"limit": "2 hours", "on_limit": "launch"}'),
+	(3, '{"limit": "soon", "on_limit": "end"}'),
+	(4, '{"limit": "0 s", "on_limit": "end"}'),
+	(5, '{"limit": "-1 day", "on_limit": "end"}'),
+	(6, '{"limit": "1 day -30 hours", "on_limit": "end"}'),
+	(7, '{"limit": "11 years", "on_limit": "end"}'),
+	(8, '{"limit": 5, "on_limit": 6}'),
+	(9, '{"limit": "tomorrow", "on_limit": ""}'),
+	(10, '{"limit": "2 hours", "on_limit": "end", "after": 1}')) AS t (n, state) ORDER BY n;
+SELECT faults('{"initial": "a", "states": {"a": {}, "b": {}, "z": {"terminal": true, "limit": "1 day", "on_limit": "end"}},
+	"transitions": [{"event": "place", "from": "a", "to": "b", "automatic": true}, {"event": "end", "from": "b", "to": "z", "automatic": "yes"}]}', 'order');
+SELECT faults('{"initial": "a", "states": {"a": {}, "b": {}, "c": {}, "z": {"terminal": true}},
+	"transitions": [{"event": "go", "from": "a", "to": "b"}, {"event": "on", "from": "b", "to": "c", "automatic": true},
+		{"event": "back", "from": "c", "to": "b", "automatic": true}, {"event": "end", "from": ["b", "c"], "to": "z"}]}', 'payment');
+
+-- each kind has guards, effects and milestones of its own
+SELECT kind, faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "e", "from": "a", "to": "z", "guards": ["no_such_guard", "shop.no_such_guard"], "effects": ["no_such_effect"], "milestone": "no_such_milestone"}]}', kind) AS fault
+FROM unnest('{order,payment,fulfillment,return,ticket}'::text[]) WITH ORDINALITY AS k (kind, n) ORDER BY n;
+SELECT kind, faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
+	{"event": "e", "from": "a", "to": "z", "effects": ["release_stock"], "milestone": "placed_at"}]}', kind) AS fault
+FROM unnest('{payment,return}'::text[]) WITH ORDINALITY AS k (kind, n) ORDER BY n;
+
+-- each kind of fault at once, and all are told
+SELECT * FROM faults('{"initial": "draft", "comment": "no", "states": {"draft": {"final": true}, "pending": {"limit": "1 day"}, "odd": {"limit": "x", "on_limit": "go"},
+		"island": {}, "loop": {}, "done": {"terminal": true}},
+	"transitions": [5, {"event": "place", "from": "draft", "to": "pending", "guards": ["no_hold"], "automatic": true},
+		{"event": "end", "from": "pending", "to": "done", "guards": ["nohold", "shop.missing", "a.b.c"], "effects": ["none"], "milestone": "never"},
+		{"event": "end", "from": "pending", "to": "odd"}, {"event": "also", "from": "pending", "to": "odd"}, {"event": "stay", "from": "odd", "to": "odd"},
+		{"event": "reopen", "from": "done", "to": "loop", "automatic": true}, {"event": "turn", "from": "loop", "to": "pending", "automatic": true},
+		{"event": "leave", "from": "nowhere", "to": "away"}, {"event": "x y", "from": "island", "to": "done"}]}', 'order');
+
 -- sizes
 SELECT faults(jsonb_build_object('initial', 's1', 'transitions', '[]'::jsonb,
 	'states', (SELECT jsonb_object_agg('s' || n, '{"terminal": true}'::jsonb) FROM generate_series(1, 201) AS n)));
@@ -139,8 +181,10 @@ SELECT attempt($$SELECT order_engine.define_machine('', 'x', '{}')$$);
 SELECT attempt($$SELECT order_engine.define_machine('ticket', repeat('x', 256), '{}')$$);
 SELECT attempt($$SELECT order_engine.define_machine('ticket', E'x\n', '{}')$$);
 SELECT attempt($$SELECT order_engine.define_machine('ticket', 'x', '[]')$$);
-SELECT attempt($$SELECT order_engine.define_machine('payment', 'x', '{}')$$);
+SELECT attempt($$SELECT order_engine.define_machine('reservation', 'x', '{}')$$);
 SELECT attempt($$SELECT order_engine.publish_machine(NULL)$$);
 SELECT attempt($$SELECT order_engine.publish_machine(-1)$$);
+-- not a fault: parts have machines of their own
+SELECT attempt($$SELECT order_engine.define_machine('payment', 'x', '{}')$$);
 
 DROP FUNCTION attempt, faults;
