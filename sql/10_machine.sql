@@ -20,7 +20,7 @@ CREATE TABLE order_engine.machine (
 COMMENT ON TABLE order_engine.machine IS
 'State machines: every row one version of one machine. A published version never changes; rows that run on it name it by machine_id.';
 COMMENT ON COLUMN order_engine.machine.machine_id IS 'The id that a row of an order pins; below 1000 for the machines of the extension.';
-COMMENT ON COLUMN order_engine.machine.kind IS 'What the machine governs: order for orders, any other word for tables of the application.';
+COMMENT ON COLUMN order_engine.machine.kind IS 'What the machine governs: order, payment, fulfillment, return or reservation, any other word for tables of the application.';
 COMMENT ON COLUMN order_engine.machine.name IS 'Name within the kind, such as default or simple.';
 COMMENT ON COLUMN order_engine.machine.version IS 'Version of the name, from 1; the highest published one is used for new rows.';
 COMMENT ON COLUMN order_engine.machine.status IS 'draft: may still be replaced; published: frozen and usable.';

@@ -5,14 +5,17 @@ RETURNS integer
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_define_machine';
 COMMENT ON FUNCTION order_engine.define_machine(text, text, jsonb) IS
-'Writes a draft of a state machine and returns its machine_id: replaces the draft of that name, or makes one with the next version. The graph is checked by publish_machine. A repetition of the call before that returns the same draft, so it needs no key. Errors: 22004 for a null, 22023 for a name that is not valid, a kind that belongs to order_engine, or a definition that is not an object.';
+'Writes a draft of a state machine and returns its machine_id: replaces the draft of that name, or makes one with the next version. The graph is checked by publish_machine. A repetition of the call before that returns the same draft, so it needs no key. '
+'definition: {"initial": state, "states": {state: {"terminal": boolean, "limit": interval as text, "on_limit": event}, ...}, "transitions": [{"event", "from", "to", "type", "guards", "effects", "milestone", "automatic"}, ...]}; from is a state or an array of them, type that of the event in the outbox (kind.event unless given). '
+'A guard without a dot is one of those that the extension has for the kind. One with a dot ("shop.check_vip") is a function of the user, which gets the id of the row (bigint for orders and their parts, text for tables of the application) and returns text: NULL agrees, anything else is the reason why not. It sees the row as it is to be, runs as its own owner with search_path pg_catalog, pg_temp, and may only read. '
+'limit and on_limit say how long a row may stay in a state and which event is fired then; automatic has a transition fired as soon as its guards agree. Both are for orders and their parts. Errors: 22004 for a null, 22023 for a name that is not valid, a kind that belongs to order_engine, or a definition that is not an object.';
 
 CREATE FUNCTION order_engine.publish_machine(machine_id integer)
 RETURNS void
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_publish_machine';
 COMMENT ON FUNCTION order_engine.publish_machine(integer) IS
-'Checks a draft and freezes it; from the commit on it is the current version of its name. A machine of kind "order" must have the event "place" in its initial state, to a state that is not terminal and without guards and effects, for place_order makes this step itself. Does nothing for a machine that is published already. Errors: OE004 with every fault in DETAIL, OE005 when there is no such machine.';
+'Checks a draft and freezes it; from the commit on it is the current version of its name. A machine of kind "order" must have the event "place" in its initial state, to a state that is not terminal and without guards and effects, for place_order makes this step itself. Functions that it names as guards must exist, and who publishes must be allowed to execute them and have the rights of their owner, as whom they run, unless they are SECURITY DEFINER. Orders in flight stay on their version (migrate_orders moves them). Does nothing for a machine that is published already. Errors: OE004 with every fault in DETAIL, OE005 when there is no such machine.';
 
 CREATE FUNCTION order_engine.state_machine()
 RETURNS trigger
@@ -79,7 +82,7 @@ RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_transition';
 COMMENT ON FUNCTION order_engine.transition(text, bigint, text, text, bigint, jsonb, text) IS
-'Applies an event to an order or a part of it (entity order, payment, fulfillment or return) and returns the state that follows. When the row is already in the state that the event leads to, returns it and changes nothing. expected_version is that of the order, also for its parts. reason and metadata go into history, reason also into the event. Errors: OE001 with the events that are possible, OE002 or its own code for a guard, OE003 when the order does not have the expected version, OE005 when there is no such order, OE101 and OE102 for the idempotency key, 22023 for an unknown entity.';
+'Applies an event to an order or a part of it (entity order, payment, fulfillment or return) and returns the state that follows. When the row is already in the state that the event leads to, returns it and changes nothing. expected_version is that of the order, also for its parts. reason and metadata go into history, reason also into the event. Errors: OE001 with the events that are possible, OE002 or its own code for a guard (OE401 with the open holds), 42883 for a guard function that is gone, whatever a guard function raises, OE003 when the order does not have the expected version, OE005 when there is no such order, OE101 and OE102 for the idempotency key, 22023 for an unknown entity.';
 
 CREATE FUNCTION order_engine.force_transition(
 	entity text,
@@ -99,4 +102,4 @@ RETURNS TABLE (event text, to_state text, allowed boolean, reason text)
 LANGUAGE C STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_allowed_events';
 COMMENT ON FUNCTION order_engine.allowed_events(text, bigint) IS
-'Each event that the machine has for the order''s state, whether its guards would agree now, and if not, the reason. Takes no locks. Errors: OE005 when there is no such order, 22023 for an unknown entity.';
+'Each event that the machine has for the order''s state, whether its guards would agree now, and if not, the reason. Guards that are functions are asked, too, and see the row as it is. Takes no locks. Errors: OE005 when there is no such order, 22023 for an unknown entity.';
