@@ -114,7 +114,7 @@ order_of(int64 hold_id)
 	bool		isnull;
 
 	oe_spi_connect();
-	if (oe_query_run(&query, &arg, NULL, true, SPI_OK_SELECT) != 1)
+	if (oe_query_run(&query, &arg, NULL, false, SPI_OK_SELECT) != 1)
 		oe_not_found("hold", hold_id);
 	order_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	oe_spi_finish();

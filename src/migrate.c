@@ -137,9 +137,9 @@ add_unmapped(const Migration *migration, const char *state, OeFaults *faults)
 				  state, migration->to->machine_id);
 }
 
-/* The states that are not terminal, and that have a counterpart, or have none. */
+/* The states that are not terminal: all, or those that have no counterpart. */
 static Datum
-states_array(const Migration *migration, bool mapped)
+states_array(const Migration *migration, bool all)
 {
 	const OeMachine *from = migration->from;
 	Datum	   *names = palloc(sizeof(Datum) * from->nstates);
@@ -147,7 +147,7 @@ states_array(const Migration *migration, bool mapped)
 
 	for (int s = 0; s < from->nstates; s++)
 	{
-		if (!from->states[s].terminal && (migration->target[s] >= 0) == mapped)
+		if (!from->states[s].terminal && (all || migration->target[s] < 0))
 			names[n++] = CStringGetTextDatum(from->states[s].name);
 	}
 	return PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
@@ -177,7 +177,10 @@ check_occupied(const Migration *migration, OeFaults *faults)
 	oe_spi_finish();
 }
 
-/* The orders that are to move, by id, in the current memory context. */
+/*
+ * The orders in flight, by id, in the current memory context.  Also those in a
+ * state without counterpart: they may have gone there since check_occupied().
+ */
 static int64 *
 find_orders(const Migration *migration, int *count)
 {
