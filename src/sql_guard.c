@@ -200,6 +200,7 @@ ask(const OeSqlGuard *guard, Oid argtype, Datum id)
 
 	/* an error needs no more cleaning up: the end of the (sub)transaction does it */
 	AtEOXact_GUC(false, guc_level);
+	XactReadOnly = was_read_only;	/* the guard may have set it, and found it on */
 	SetUserIdAndSecContext(userid, sec_context);
 	return reason;
 }

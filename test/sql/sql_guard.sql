@@ -68,6 +68,10 @@ CREATE ROLE regress_guard_owner;
 CREATE ROLE regress_guard_app;
 GRANT USAGE ON SCHEMA shop TO regress_guard_owner, regress_guard_app;
 SELECT order_engine.grant_access('regress_guard_app', 'app');
+-- what is for operators, and what is not
+SELECT proname, has_function_privilege('regress_guard_app', oid, 'EXECUTE') AS app FROM pg_proc
+WHERE pronamespace = 'order_engine'::regnamespace
+	AND proname IN ('force_transition', 'machine_diagram', 'migrate_orders', 'place_hold', 'publish_machine', 'release_hold') ORDER BY proname;
 CREATE FUNCTION shop.spy(id bigint) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM set_config('order_engine.actor', 'guard', false), set_config('work_mem', '64kB', false);
@@ -107,6 +111,14 @@ SELECT order_engine.transition('order', :id, 'accept');
 INSERT INTO shop.log VALUES (2);
 SELECT * FROM shop.log;
 SELECT state, version FROM order_engine.orders WHERE order_id = :id;
+
+-- nor does a guard that asks for it make the transaction read-only
+SELECT set_config('test.command', 'SET transaction_read_only = on', false) IS NULL AS set;
+SELECT new_order() AS id \gset
+BEGIN;
+SELECT order_engine.transition('order', :id, 'accept');
+INSERT INTO shop.log VALUES (3);
+COMMIT;
 
 -- a reason is clipped
 CREATE OR REPLACE FUNCTION shop.spy(id bigint) RETURNS text LANGUAGE sql RETURN repeat(E'\u00e9', 10000);
