@@ -221,39 +221,50 @@ parse_states(Parser *parser, JsonbContainer *object)
 	}
 }
 
-static uint32
-parse_effects(Parser *parser, JsonbContainer *object, const char *where)
+/* A member that is an array of strings, of any length and content; NIL when it is missing. */
+static List *
+strings_member(Parser *parser, JsonbContainer *object, const char *key, const char *where)
 {
-	JsonbValue *array = member(object, "effects");
+	JsonbValue *array = member(object, key);
+	List	   *strings = NIL;
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	value;
-	uint32		bits = 0;
 
 	if (array == NULL)
-		return 0;
+		return NIL;
 	if (!is_array(array))
 	{
-		oe_faults_add(parser->faults, "%s: \"effects\" is not an array", where);
-		return 0;
+		oe_faults_add(parser->faults, "%s: \"%s\" is not an array", where, key);
+		return NIL;
 	}
-
 	it = JsonbIteratorInit(array->val.binary.data);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		uint32		bit;
-
 		if (token != WJB_ELEM)
 			continue;
-		if (value.type != jbvString)
-		{
-			oe_faults_add(parser->faults, "%s: \"effects\" has an element that is not a string", where);
-			continue;
-		}
-		bit = oe_effect_by_name(parser->kind, pnstrdup(value.val.string.val, value.val.string.len));
+		if (value.type == jbvString)
+			strings = lappend(strings, pnstrdup(value.val.string.val, value.val.string.len));
+		else
+			oe_faults_add(parser->faults, "%s: \"%s\" has an element that is not a string", where, key);
+	}
+	return strings;
+}
+
+static uint32
+parse_effects(Parser *parser, JsonbContainer *object, const char *where)
+{
+	uint32		bits = 0;
+	ListCell   *cell;
+
+	foreach(cell, strings_member(parser, object, "effects", where))
+	{
+		const char *name = lfirst(cell);
+		uint32		bit = oe_effect_by_name(parser->kind, name);
+
 		if (bit == 0)
 			oe_faults_add(parser->faults, "%s: kind %s has no effect %s", where,
-						  quoted(parser->kind, strlen(parser->kind)), quoted_value(&value));
+						  quoted(parser->kind, strlen(parser->kind)), quoted(name, strlen(name)));
 		bits |= bit;
 	}
 	return bits;
@@ -266,43 +277,23 @@ parse_effects(Parser *parser, JsonbContainer *object, const char *where)
 static void
 parse_guards(Parser *parser, JsonbContainer *object, const char *where, OeTransition *transition)
 {
-	JsonbValue *array = member(object, "guards");
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue	value;
-	OeSqlGuard *functions;
+	List	   *names = strings_member(parser, object, "guards", where);
+	OeSqlGuard *functions = palloc(sizeof(OeSqlGuard) * (list_length(names) + 1));
+	ListCell   *cell;
 
-	if (array == NULL)
-		return;
-	if (!is_array(array))
-	{
-		oe_faults_add(parser->faults, "%s: \"guards\" is not an array", where);
-		return;
-	}
-	functions = palloc(sizeof(OeSqlGuard) * (JsonContainerSize(array->val.binary.data) + 1));
 	transition->sql_guards = functions;
-
-	it = JsonbIteratorInit(array->val.binary.data);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	foreach(cell, names)
 	{
-		const char *name;
+		const char *name = lfirst(cell);
 		const char *why;
 
-		if (token != WJB_ELEM)
-			continue;
-		if (value.type != jbvString)
-		{
-			oe_faults_add(parser->faults, "%s: \"guards\" has an element that is not a string", where);
-			continue;
-		}
-		name = pnstrdup(value.val.string.val, value.val.string.len);
 		if (strchr(name, '.') == NULL)
 		{
 			uint32		bit = oe_guard_by_name(parser->kind, name);
 
 			if (bit == 0)
 				oe_faults_add(parser->faults, "%s: kind %s has no guard %s", where,
-							  quoted(parser->kind, strlen(parser->kind)), quoted_value(&value));
+							  quoted(parser->kind, strlen(parser->kind)), quoted(name, strlen(name)));
 			transition->guards |= bit;
 		}
 		else if (oe_name_is_valid(name, strlen(name), &why) &&
@@ -310,7 +301,7 @@ parse_guards(Parser *parser, JsonbContainer *object, const char *where, OeTransi
 			transition->nsql_guards++;
 		else
 			oe_faults_add(parser->faults, "%s: guard %s is not the name of a function with its schema",
-						  where, quoted_value(&value));
+						  where, quoted(name, strlen(name)));
 	}
 }
 
@@ -391,9 +382,10 @@ parse_transition(Parser *parser, const JsonbValue *value, int number)
 	{"event", "from", "to", "type", "guards", "effects", "milestone", "automatic", NULL};
 	const char *where = psprintf("transition %d", number);
 	JsonbContainer *object;
-	JsonbValue *from;
 	OeTransition model = {0};
 	const char *to;
+	List	   *from;
+	ListCell   *cell;
 
 	if (!is_object(value))
 	{
@@ -419,36 +411,22 @@ parse_transition(Parser *parser, const JsonbValue *value, int number)
 	if (model.to_no >= 0)
 		model.to = parser->machine->states[model.to_no].name;
 
-	from = member(object, "from");
-	if (from != NULL && is_array(from))
+	value = member(object, "from");
+	if (value != NULL && is_array(value))
 	{
-		JsonbIterator *it = JsonbIteratorInit(from->val.binary.data);
-		JsonbIteratorToken token;
-		JsonbValue	element;
-
-		if (JsonContainerSize(from->val.binary.data) == 0)
+		if (JsonContainerSize(value->val.binary.data) == 0)
 			oe_faults_add(parser->faults, "%s: \"from\" is empty", where);
-		while ((token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
-		{
-			int			state;
-
-			if (token != WJB_ELEM)
-				continue;
-			if (element.type != jbvString)
-			{
-				oe_faults_add(parser->faults, "%s: \"from\" has an element that is not a string", where);
-				continue;
-			}
-			state = parse_state_ref(parser, pnstrdup(element.val.string.val, element.val.string.len),
-									"from", where);
-			if (state >= 0 && model.to_no >= 0 && model.event != NULL)
-				add_transition(parser, &model, state, where);
-		}
+		from = strings_member(parser, object, "from", where);
 	}
 	else
 	{
 		const char *name = name_member(parser, object, "from", where);
-		int			state = name == NULL ? -1 : parse_state_ref(parser, name, "from", where);
+
+		from = name == NULL ? NIL : list_make1(unconstify(char *, name));
+	}
+	foreach(cell, from)
+	{
+		int			state = parse_state_ref(parser, lfirst(cell), "from", where);
 
 		if (state >= 0 && model.to_no >= 0 && model.event != NULL)
 			add_transition(parser, &model, state, where);
