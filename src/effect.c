@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "effect.h"
 #include "fulfillment.h"
+#include "line_status.h"
 #include "machine_graph.h"
 #include "order_row.h"
 #include "part.h"
@@ -83,8 +84,34 @@ set_text(OeColumnChange *change, int attnum, const char *value)
 	change->value = CStringGetTextDatum(value);
 }
 
+/* The fulfillment_status once all that was not shipped is cancelled. */
+static char *
+status_without_rest(int64 order_id, Oid owner)
+{
+	static OeQuery query = {
+		"SELECT " OE_FULFILLMENT_STATUS " FROM (SELECT coalesce(sum(shipped), 0) AS q,"
+		"  coalesce(sum(shipped), 0) AS s, coalesce(sum(delivered), 0) AS d,"
+		"  coalesce(sum(undelivered), 0) AS u"
+		"  FROM order_engine.order_line WHERE order_id = $1) l",
+		1, {INT8OID}
+	};
+	Datum		values[1] = {Int64GetDatum(order_id)};
+	MemoryContext caller = CurrentMemoryContext;
+	OeOwner		saved;
+	char	   *status;
+
+	oe_owner_begin(&saved, owner);
+	oe_spi_connect();
+	(void) oe_query_run(&query, values, NULL, false, SPI_OK_SELECT);
+	status = MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	oe_spi_finish();
+	oe_owner_end(&saved);
+	return status;
+}
+
 int
-oe_effects_on_row(uint32 effects, OeColumnChange *changes)
+oe_effects_on_row(uint32 effects, int64 order_id, const char *fulfillment_status, Oid owner,
+				  OeColumnChange *changes)
 {
 	int			n = 0;
 
@@ -92,6 +119,8 @@ oe_effects_on_row(uint32 effects, OeColumnChange *changes)
 		set_text(&changes[n++], Anum_orders_fulfillment_status, "delivered");
 	else if (effects & OE_EFFECT_SHIP_ALL)
 		set_text(&changes[n++], Anum_orders_fulfillment_status, "shipped");
+	else if ((effects & OE_EFFECT_CANCEL_LINES) && strcmp(fulfillment_status, "unfulfilled") != 0)
+		set_text(&changes[n++], Anum_orders_fulfillment_status, status_without_rest(order_id, owner));
 	if (effects & OE_EFFECT_MARK_REFUNDED)
 		set_text(&changes[n++], Anum_orders_payment_status, "refunded");
 	else if (effects & OE_EFFECT_MARK_PAID)

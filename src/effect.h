@@ -49,10 +49,12 @@ extern uint32 oe_effect_by_name(const char *kind, const char *name);
 extern int	oe_milestone_column(const char *kind, const char *name);
 
 /*
- * What effects change in the order row itself: fills at most
- * OE_EFFECT_MAX_CHANGES entries and returns how many.  Values are palloc'd.
+ * What effects change in the order row itself, of which fulfillment_status is
+ * given as it was: fills at most OE_EFFECT_MAX_CHANGES entries and returns how
+ * many.  Values are palloc'd.  Queries run as "owner", that of the table.
  */
-extern int	oe_effects_on_row(uint32 effects, OeColumnChange *changes);
+extern int	oe_effects_on_row(uint32 effects, int64 order_id, const char *fulfillment_status,
+							  Oid owner, OeColumnChange *changes);
 
 /*
  * What effects do to other tables.  The order row is locked.  Lines come first,

@@ -11,12 +11,15 @@
  * and were returned.  What nobody received is not delivered: an order that came
  * back as a whole stays "shipped".
  */
-#define OE_LINE_STATUS_SET \
-	" fulfillment_status = CASE WHEN l.s = 0 THEN 'unfulfilled'" \
+#define OE_FULFILLMENT_STATUS \
+	" CASE WHEN l.s = 0 THEN 'unfulfilled'" \
 	"   WHEN l.d > 0 AND l.d + l.u = l.q THEN 'delivered'" \
 	"   WHEN l.d > 0 THEN 'partially_delivered'" \
 	"   WHEN l.s = l.q THEN 'shipped'" \
-	"   ELSE 'partially_shipped' END," \
+	"   ELSE 'partially_shipped' END"
+
+#define OE_LINE_STATUS_SET \
+	" fulfillment_status = " OE_FULFILLMENT_STATUS "," \
 	" return_status = CASE WHEN l.r > 0 AND l.r >= l.s - l.u THEN 'returned'" \
 	"   WHEN l.r > 0 THEN 'partially_returned'" \
 	"   WHEN EXISTS (SELECT 1 FROM order_engine.order_return e" \

@@ -138,7 +138,9 @@ oe_order_check(TriggerData *trigdata)
 							TextDatumGetCString(value_of(rel, oldslot, Anum_orders_state)), to);
 		TimestampTz limit = oe_machine_limit_at(oe_machine_by_id(machine_id), to, at);
 
-		n = oe_effects_on_row(transition->effects, changes);
+		n = oe_effects_on_row(transition->effects, order_id,
+							  TextDatumGetCString(value_of(rel, oldslot, Anum_orders_fulfillment_status)),
+							  rel->rd_rel->relowner, changes);
 		changes[n++] = (OeColumnChange) {Anum_orders_state_since, false, TimestampTzGetDatum(at)};
 		changes[n++] = (OeColumnChange) {Anum_orders_expires_at, TIMESTAMP_IS_NOEND(limit),
 			TimestampTzGetDatum(limit)};

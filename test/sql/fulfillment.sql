@@ -212,6 +212,17 @@ SELECT order_engine.transition('order', :id, 'deliver');
 SELECT try(format($$SELECT order_engine.transition('fulfillment', %s, 'deliver')$$, :f1));
 SELECT line_no, shipped, delivered FROM line WHERE order_id = :id;
 SELECT * FROM order_engine.verify_stock();
+-- when the rest of an order is cancelled with it, what was shipped is all
+SELECT order_engine.place_order('c', '[{"sku": "B", "quantity": 2}]', 'EUR') AS id \gset
+SELECT order_engine.transition('order', :id, 'pay');
+SELECT order_engine.create_fulfillment(:id, '[{"line_no": 1, "quantity": 1}]') AS f1 \gset
+SELECT order_engine.create_fulfillment(:id) AS f2 \gset
+SELECT move(:f1, 'ready', 'ship');
+SELECT order_engine.transition('order', :id, 'refund');
+SELECT version, state, fulfillment_status FROM status WHERE order_id = :id;
+SELECT state, quantity, open, shipped FROM part WHERE order_id = :id;
+SELECT line_no, quantity, cancelled, shipped FROM line WHERE order_id = :id;
+SELECT * FROM order_engine.verify_stock();
 RESET order_engine.order_machine;
 
 -- parcels
