@@ -8,8 +8,8 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "errors.h"
 #include "fulfillment.h"
+#include "line_units.h"
 #include "stock.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -27,20 +27,8 @@ update_units(OeQuery *query, const OePart *part)
 	return changed;
 }
 
-/*
- * A machine may lead to an effect twice.  There is nothing left then that stock
- * could be moved for.
- */
 static void
-nothing_left(const OeOrder *order, const OePart *part, const char *guard, const char *reason)
-{
-	OeRejection rejection = {ERRCODE_OE_GUARD_REJECTED, guard, reason};
-
-	oe_guard_reject(&rejection, order, part, guard);
-}
-
-static void
-ship_units(const OeOrder *order, const OePart *part)
+ship_units(const OePart *part)
 {
 	static OeQuery lines = {
 		"UPDATE order_engine.order_line l SET shipped = l.shipped + f.open"
@@ -55,7 +43,7 @@ ship_units(const OeOrder *order, const OePart *part)
 	};
 
 	if (update_units(&lines, part) == 0)
-		nothing_left(order, part, "ship_units", "no units of it are open");
+		oe_units_used_up(part->kind->name, part->id, "ship_units");
 	(void) update_units(&own, part);
 }
 
@@ -80,7 +68,7 @@ deliver_units(const OePart *part)
 }
 
 static void
-restock_units(const OeOrder *order, const OePart *part)
+restock_units(const OePart *part)
 {
 	static OeQuery lines = {
 		"UPDATE order_engine.order_line l"
@@ -97,7 +85,7 @@ restock_units(const OeOrder *order, const OePart *part)
 	};
 
 	if (update_units(&lines, part) == 0)
-		nothing_left(order, part, "restock_units", "no units of it are under way");
+		oe_units_used_up(part->kind->name, part->id, "restock_units");
 	(void) update_units(&own, part);
 }
 
@@ -117,11 +105,11 @@ oe_fulfillment_apply(uint32 effects, const OeOrder *order, const OePart *part,
 					 const char *reason, TimestampTz at)
 {
 	if (effects & OE_FULFILLMENT_SHIP_UNITS)
-		ship_units(order, part);
+		ship_units(part);
 	if (effects & OE_FULFILLMENT_DELIVER_UNITS)
 		deliver_units(part);
 	if (effects & OE_FULFILLMENT_RESTOCK_UNITS)
-		restock_units(order, part);
+		restock_units(part);
 	if (effects & OE_FULFILLMENT_RELEASE_UNITS)
 		release_units(part);
 }

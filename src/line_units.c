@@ -103,3 +103,20 @@ oe_line_units_take_all(OeLineUnits *lines, int nlines)
 	}
 	return some;
 }
+
+void
+oe_units_used_up(const char *entity, int64 id, const char *effect)
+{
+	OeJson		json;
+
+	oe_json_begin(&json);
+	oe_json_text(&json, "entity", entity);
+	oe_json_int64(&json, "id", id);
+	oe_json_text(&json, "guard", effect);
+	oe_json_text(&json, "reason", "no units of it are left for this");
+	ereport(ERROR,
+			(errcode(ERRCODE_OE_GUARD_REJECTED),
+			 errmsg("effect \"%s\" is not possible: no units of %s " INT64_FORMAT " are left for it",
+					effect, entity, id),
+			 errdetail_internal("%s", oe_json_end(&json))));
+}

@@ -31,6 +31,12 @@ extern OeLineUnits *oe_line_units_take(OeLineUnits *lines, int nlines, const OeI
 /* Takes all that may be taken; false when there is none. */
 extern bool oe_line_units_take_all(OeLineUnits *lines, int nlines);
 
+/*
+ * OE002 for an effect that finds nothing to do: a machine may lead to it twice,
+ * and stock must not be moved twice.
+ */
+pg_noreturn extern void oe_units_used_up(const char *entity, int64 id, const char *effect);
+
 /* The two errors of an item: 22023 and OE301. */
 pg_noreturn extern void oe_line_missing(const OeItem *item, const char *owner);
 pg_noreturn extern void oe_line_exceeded(const OeItem *item, int32 limit, const char *done);

@@ -9,7 +9,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "errors.h"
+#include "line_units.h"
 #include "money.h"
 #include "payment.h"
 #include "return.h"
@@ -30,7 +30,7 @@ update_units(OeQuery *query, const OePart *part)
 }
 
 static void
-receive_units(const OeOrder *order, const OePart *part)
+receive_units(const OePart *part)
 {
 	static OeQuery everything = {
 		"UPDATE order_engine.return_line SET restocked = quantity WHERE return_id = $1"
@@ -63,12 +63,7 @@ receive_units(const OeOrder *order, const OePart *part)
 	(void) update_units(&everything, part);
 	(void) update_units(&locate, part);
 	if (update_units(&lines, part) == 0)
-	{
-		/* a machine may lead here twice; stock must not be moved twice */
-		OeRejection rejection = {ERRCODE_OE_GUARD_REJECTED, "receive_units", "no units of it are open"};
-
-		oe_guard_reject(&rejection, order, part, "receive_units");
-	}
+		oe_units_used_up(part->kind->name, part->id, "receive_units");
 }
 
 static void
@@ -132,7 +127,7 @@ oe_return_apply(uint32 effects, const OeOrder *order, const OePart *part,
 				const char *reason, TimestampTz at)
 {
 	if (effects & OE_RETURN_RECEIVE_UNITS)
-		receive_units(order, part);
+		receive_units(part);
 	if (effects & (OE_RETURN_RECEIVE_UNITS | OE_RETURN_RELEASE_UNITS))
 		release_units(part);
 	if (effects & OE_RETURN_REQUEST_REFUND)

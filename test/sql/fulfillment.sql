@@ -259,6 +259,24 @@ SELECT attempt(format($$SELECT order_engine.create_fulfillment(%s, idempotency_k
 SELECT order_engine.set_tracking(:f, '[{"number": "1"}]', idempotency_key => 't'), order_engine.set_tracking(:f, '[{"number": "1"}]', idempotency_key => 't'), order_engine.was_replayed();
 SELECT version FROM status WHERE order_id = :id;
 
+-- a machine of other states: guards and effects hang on events; nothing leaves twice
+SELECT order_engine.publish_machine(order_engine.define_machine('fulfillment', 'default', '{"initial": "picked", "states": {"picked": {}, "gone": {}, "there": {"terminal": true}},
+	"transitions": [{"event": "leave", "from": "picked", "to": "gone", "guards": ["order_confirmed"], "effects": ["ship_units"], "milestone": "shipped_at"},
+		{"event": "turn_back", "from": "gone", "to": "picked"}, {"event": "arrive", "from": "gone", "to": "there", "effects": ["deliver_units"]}]}'));
+SELECT order_engine.place_order('c', '[{"sku": "B", "quantity": 2}]', 'EUR', terms => 'invoice') AS id \gset
+SELECT order_engine.transition('order', :id, 'confirm');
+SELECT order_engine.create_fulfillment(:id, '[{"line_no": 1, "quantity": 1}]') AS f \gset
+SELECT move(:f, 'leave', 'turn_back');
+SELECT try(format($$SELECT order_engine.transition('fulfillment', %s, 'leave')$$, :f));
+SELECT state, quantity, open, shipped FROM part WHERE fulfillment_id = :f;
+SELECT fulfillment_status FROM status WHERE order_id = :id;
+-- a fulfillment that its machine cannot cancel stays, and cannot be shipped for nothing
+SELECT order_engine.place_order('c', '[{"sku": "B", "quantity": 1}]', 'EUR', terms => 'invoice') AS id \gset
+SELECT order_engine.transition('order', :id, 'confirm');
+SELECT order_engine.create_fulfillment(:id) AS f \gset
+SELECT order_engine.cancel_order(:id, 'r');
+SELECT try(format($$SELECT order_engine.transition('fulfillment', %s, 'leave')$$, :f));
+
 -- no gap in the sequence of any order
 SELECT aggregateid FROM order_engine.outbox GROUP BY 1 HAVING count(*) <> max(aggregate_seq) OR min(aggregate_seq) <> 1;
 SELECT * FROM order_engine.verify_stock();
