@@ -141,8 +141,8 @@ extern bool oe_payment_is_due(const OeOrder *order, const OePart *part, const Oe
 /*
  * Stores what was set in "part", and records the event: the one of the machine
  * where it has it here and its guards agree, else one that leaves the state as it
- * is, for what a payment service reported has happened in any case.  Brings both
- * order and part up to date.
+ * is, for what a payment service reported has happened in any case.  A time limit
+ * that was set is that of the new state.  Brings both order and part up to date.
  */
 extern void oe_payment_change(OeOrder *order, OePart *part, const OePaymentEvent *event);
 

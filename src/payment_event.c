@@ -113,33 +113,35 @@ oe_payment_announce(OeOrder *order, const OePart *part, const OePaymentEvent *ev
 	PG_END_TRY();
 }
 
-/* Stores the payment as "part" has it, in a state. */
+/* Stores the payment as "part" has it, in a state and with a time limit, and reads it again. */
 static void
-store(const OePart *part, const char *to_state, const OePaymentEvent *event)
+store(OePart *part, const char *to_state, TimestampTz expires_at, const OePaymentEvent *event)
 {
 	static OeQuery query = {
-		"UPDATE order_engine.payment SET state = $2, authorized = $3, captured = $4, voided = $5,"
-		" refunded = $6, charged_back = $7, attempts = $8, next_attempt_at = $9, expires_at = $10"
+		"UPDATE order_engine.payment SET state = $2, expires_at = $3, authorized = $4, captured = $5,"
+		" voided = $6, refunded = $7, charged_back = $8, attempts = $9, next_attempt_at = $10"
 		" WHERE payment_id = $1",
-		10, {INT8OID, TEXTOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID, INT4OID,
-		TIMESTAMPTZOID, TIMESTAMPTZOID}
+		10, {INT8OID, TEXTOID, TIMESTAMPTZOID, NUMERICOID, NUMERICOID, NUMERICOID, NUMERICOID,
+		NUMERICOID, INT4OID, TIMESTAMPTZOID}
 	};
 	static const int columns[] = {
 		Anum_payment_authorized, Anum_payment_captured, Anum_payment_voided, Anum_payment_refunded,
-		Anum_payment_charged_back, Anum_payment_attempts, Anum_payment_next_attempt_at,
-		Anum_part_expires_at
+		Anum_payment_charged_back, Anum_payment_attempts, Anum_payment_next_attempt_at
 	};
 	OePartUpdate update = {.to_state = to_state, .reason = event->reason, .metadata = event->metadata};
-	Datum		values[2 + lengthof(columns)] = {Int64GetDatum(part->id), CStringGetTextDatum(to_state)};
+	Datum		values[3 + lengthof(columns)] = {Int64GetDatum(part->id), CStringGetTextDatum(to_state),
+	TimestampTzGetDatum(expires_at)};
 	char		nulls[] = "          ";
 
 	StaticAssertStmt(lengthof(values) == sizeof(nulls) - 1, "one for each argument");
+	nulls[2] = TIMESTAMP_IS_NOEND(expires_at) ? 'n' : ' ';
 	for (int i = 0; i < lengthof(columns); i++)
 	{
-		values[2 + i] = part->values[columns[i] - 1];
-		nulls[2 + i] = part->nulls[columns[i] - 1] ? 'n' : ' ';
+		values[3 + i] = part->values[columns[i] - 1];
+		nulls[3 + i] = part->nulls[columns[i] - 1] ? 'n' : ' ';
 	}
 	oe_part_update(part, &query, values, nulls, &update);
+	oe_part_lock(&oe_payment_kind, part->id, LockWaitBlock, part);
 }
 
 /* The transition of the machine that an event makes now, NULL when it makes none. */
@@ -163,35 +165,38 @@ oe_payment_is_due(const OeOrder *order, const OePart *part, const OePaymentEvent
 	return find_transition(order, part, event->event, event->at) != NULL;
 }
 
+/*
+ * The amounts are stored first, and with a statement of their own, because guards
+ * that users write look at the row.
+ */
 void
 oe_payment_change(OeOrder *order, OePart *part, const OePaymentEvent *event)
 {
-	const OeTransition *transition = find_transition(order, part, event->event, event->at);
+	TimestampTz expires_at = part->nulls[Anum_part_expires_at - 1] ? DT_NOEND :
+		DatumGetTimestampTz(part->values[Anum_part_expires_at - 1]);
+	const OePaymentEvent *outer = telling;
+	int64		outer_of = telling_of;
+	const OeTransition *transition;
 
+	store(part, part->state, part->expires_at, event);
+	transition = find_transition(order, part, event->event, event->at);
 	if (transition == NULL)
 	{
-		store(part, part->state, event);
-		oe_part_lock(&oe_payment_kind, part->id, LockWaitBlock, part);
 		oe_payment_announce(order, part, event, NULL);
+		return;
 	}
-	else
-	{
-		const OePaymentEvent *outer = telling;
-		int64		outer_of = telling_of;
 
-		telling = event;
-		telling_of = part->id;
-		PG_TRY();
-		{
-			store(part, transition->to, event);
-		}
-		PG_FINALLY();
-		{
-			telling = outer;
-			telling_of = outer_of;
-		}
-		PG_END_TRY();
-		oe_order_refresh(order);
-		oe_part_lock(&oe_payment_kind, part->id, LockWaitBlock, part);
+	telling = event;
+	telling_of = part->id;
+	PG_TRY();
+	{
+		store(part, transition->to, expires_at, event);
 	}
+	PG_FINALLY();
+	{
+		telling = outer;
+		telling_of = outer_of;
+	}
+	PG_END_TRY();
+	oe_order_refresh(order);
 }

@@ -119,11 +119,16 @@ apply_effects(uint32 bits, const OeOrder *order, const OePart *part, const char 
 	};
 	OePaymentTransaction transaction = {.kind = OE_VOID, .state = OE_SUCCESS, .reason = "expired"};
 	OePartUpdate update = {.to_state = part->state};
-	Numeric		rest = oe_amount_sub(oe_amount_sub(AMOUNT(authorized), AMOUNT(captured)), AMOUNT(voided));
-	Datum		values[2] = {Int64GetDatum(part->id), NumericGetDatum(rest)};
+	Numeric		rest;
+	Datum		values[2] = {Int64GetDatum(part->id)};
 
-	if ((bits & EFFECT_RELEASE_AUTHORIZATION) == 0 || !oe_amount_is_positive(rest))
+	if ((bits & EFFECT_RELEASE_AUTHORIZATION) == 0)
 		return;
+	/* captures that are under way may still succeed */
+	rest = oe_payment_rest(part);
+	if (!oe_amount_is_positive(rest))
+		return;
+	values[1] = NumericGetDatum(rest);
 	oe_transaction_add(part, &transaction, rest, at);
 	oe_part_update(part, &query, values, NULL, &update);
 }

@@ -382,19 +382,25 @@ fail(OeOrder *order, OePart *part, const OePaymentTransaction *transaction, cons
 	oe_payment_change(order, part, &event);
 }
 
-/* Money that nobody waits for any more is given back at once. */
-static void
-give_back_unwanted(OeOrder *order, OePart *part, const OePaymentTransaction *transaction, TimestampTz at)
+static bool
+is_terminal(const OePart *part)
 {
 	const OeMachine *machine = oe_machine_by_id(part->machine_id);
 	int			state = oe_machine_state_no(machine, part->state);
-	bool		is_authorization = is_kind(transaction, OE_AUTHORIZATION);
 
-	if (!is_authorization && !is_kind(transaction, OE_CAPTURE))
+	return state >= 0 && machine->states[state].terminal;
+}
+
+/* Money that nobody waited for any more is given back at once. */
+static void
+give_back_unwanted(OeOrder *order, OePart *part, const OePaymentTransaction *transaction,
+				   bool was_over, TimestampTz at)
+{
+	if (!is_kind(transaction, OE_AUTHORIZATION) && !is_kind(transaction, OE_CAPTURE))
 		return;
 	if (oe_order_is_dead(order))
 		oe_payment_give_back(order, part, true, true, psprintf("order is %s", order->state), at);
-	else if (is_authorization && state >= 0 && machine->states[state].terminal)
+	else if (was_over)
 		oe_payment_give_back(order, part, true, false, psprintf("payment is %s", part->state), at);
 }
 
@@ -418,7 +424,7 @@ static void
 take_report(OeOrder *order, OePart *part, OePaymentTransaction *transaction, Report *report)
 {
 	Numeric		amount = transaction->requested;
-	bool		decides = strcmp(report->state, OE_PENDING) != 0;
+	bool		was_over = is_terminal(part);
 
 	if (report->amount != NULL)
 	{
@@ -429,7 +435,7 @@ take_report(OeOrder *order, OePart *part, OePaymentTransaction *transaction, Rep
 	}
 	check_reference(transaction, report);
 	store_report(transaction, report, amount);
-	if (!decides)
+	if (strcmp(report->state, OE_PENDING) == 0)
 		return;
 
 	if (strcmp(report->state, OE_SUCCESS) == 0)
@@ -438,7 +444,7 @@ take_report(OeOrder *order, OePart *part, OePaymentTransaction *transaction, Rep
 		fail(order, part, transaction, report);
 	oe_part_lock(&oe_payment_kind, part->id, LockWaitBlock, part);
 	settle(order, part, report->at);
-	give_back_unwanted(order, part, transaction, report->at);
+	give_back_unwanted(order, part, transaction, was_over, report->at);
 	oe_order_follow(order);
 }
 

@@ -254,6 +254,36 @@ SELECT payment_status FROM money WHERE id = :id;
 SELECT order_engine.cancel_order(:id, 'r', '[{"line_no": 1, "quantity": 1}]');
 SELECT payment_status FROM money WHERE id = :id;
 
+-- a void that is requested, and succeeds, before the authorization is reported
+SELECT pg_temp.place(1) AS id \gset
+SELECT order_engine.request_payment(:id, 'authorization') AS a \gset
+SELECT order_engine.request_payment(:id, 'void', payment_id => pg_temp.payment_of(:a)) AS v \gset
+SELECT order_engine.record_payment(:v, 'success', 'q1', idempotency_key => 'void');
+SELECT order_engine.record_payment(:v, 'success', 'q1', idempotency_key => 'void'), order_engine.was_replayed();
+SELECT * FROM pay WHERE id = :id;
+SELECT order_engine.record_payment(:a, 'success', 'q2');
+SELECT * FROM pay WHERE id = :id;
+SELECT seq, type, "from", "to", kind, amount, reason FROM event WHERE id = :id;
+-- a capture that was under way when the authorization expired
+SELECT pg_temp.place(1) AS id \gset
+SELECT order_engine.request_payment(:id, 'authorization') AS a \gset
+SELECT order_engine.record_payment(:a, 'success', 'p1', details => '{"expires_at": "2000-01-01T00:00:00Z"}');
+SELECT order_engine.request_payment(:id, 'capture', payment_id => pg_temp.payment_of(:a)) AS c \gset
+SELECT order_engine.transition('payment', pg_temp.payment_of(:a), 'expire');
+SELECT * FROM money WHERE id = :id;
+SELECT order_engine.record_payment(:c, 'success', 'p2', 6);
+SELECT * FROM pay WHERE id = :id;
+SELECT * FROM money WHERE id = :id;
+SELECT seq, type, "from", "to", kind, amount, reason FROM event WHERE id = :id;
+-- what is reported is recorded, whatever the machine thinks of it
+SELECT order_engine.publish_machine(order_engine.define_machine('payment', 'default', '{"initial": "asked", "states": {"asked": {}, "done": {"terminal": true}},
+	"transitions": [{"event": "capture", "from": "asked", "to": "done", "guards": ["refund_complete"]}]}'));
+SELECT pg_temp.place(1) AS id \gset
+SELECT order_engine.request_payment(:id, 'capture') AS c \gset
+SELECT order_engine.record_payment(:c, 'success', 'n1');
+SELECT * FROM pay WHERE id = :id;
+SELECT seq, type, "from", "to", kind, amount, reason FROM event WHERE id = :id;
+
 -- access
 SELECT level, object FROM order_engine.access_rule WHERE object ~ 'payment|refund|chargeback' AND kind = 'function' ORDER BY 2;
 -- every sequence of events is gapless, and nothing is out of balance
