@@ -135,6 +135,44 @@ SELECT move('return', :r, 'close');
 SELECT version, state, fulfillment_status, return_status FROM status WHERE order_id = :id;
 SELECT seq, entity, event, from_state, to_state FROM event WHERE order_id = :id;
 
+-- money: of a completed order, the price of what came, requested when it is closed
+CREATE TEMP VIEW money AS
+SELECT order_id, version, state, payment_status, return_status, total, captured_total, refunded_total, credited_total FROM order_engine.orders;
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 3}, {"sku": "S", "quantity": 1}]', 'EUR', shipping => 4) AS id \gset
+SELECT order_engine.record_payment(order_engine.request_payment(:id, 'capture'), 'success');
+SELECT order_engine.transition('order', :id, 'confirm');
+SELECT order_engine.create_fulfillment(:id) AS f \gset
+SELECT move('fulfillment', :f, 'ready', 'ship', 'deliver');
+SELECT version, state, payment_status, captured_total FROM money WHERE order_id = :id;
+SELECT order_engine.create_return(:id, '[{"line_no": 1, "quantity": 2}]', 'r') AS r \gset
+SELECT move('return', :r, 'approve'), order_engine.receive_return(:r, '[{"line_no": 1, "quantity": 1}, {"line_no": 1, "quantity": 1, "disposition": "discard"}]');
+SELECT version, payment_status, refunded_total, credited_total FROM money WHERE order_id = :id;
+SELECT order_engine.transition('return', :r, 'close', 'as agreed');
+SELECT seq, entity, event, from_state, to_state, reason FROM event WHERE order_id = :id ORDER BY seq DESC LIMIT 2;
+SELECT kind, state, amount, return_id = :r AS of_return, reason FROM order_engine.payment_transaction WHERE order_id = :id ORDER BY transaction_id;
+SELECT order_engine.record_payment(transaction_id, 'success') FROM order_engine.payment_transaction WHERE order_id = :id AND kind = 'refund';
+SELECT version, state, payment_status, return_status, total, captured_total, refunded_total, credited_total FROM money WHERE order_id = :id;
+-- more than was paid: what was paid
+SELECT order_engine.create_return(:id, '[{"line_no": 1, "quantity": 1}]', 'r', 500) AS r \gset
+SELECT move('return', :r, 'approve', 'receive', 'close');
+SELECT refund_amount FROM order_engine.order_return WHERE return_id = :r;
+SELECT kind, state, amount FROM order_engine.payment_transaction WHERE order_id = :id AND return_id = :r;
+-- nothing at all
+SELECT order_engine.create_return(:id, '[{"line_no": 2, "quantity": 1}]', 'r', 0) AS r \gset
+SELECT move('return', :r, 'approve', 'receive', 'close');
+SELECT count(*) FROM order_engine.payment_transaction WHERE order_id = :id AND return_id = :r;
+-- on an invoice that was not paid: what came back need not be paid, and with the rest the order is complete
+SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 3}]', 'EUR', terms => 'invoice') AS id \gset
+SELECT order_engine.transition('order', :id, 'confirm');
+SELECT order_engine.create_fulfillment(:id) AS f \gset
+SELECT move('fulfillment', :f, 'ready', 'ship', 'deliver');
+SELECT order_engine.create_return(:id, '[{"line_no": 1, "quantity": 1}]', 'r') AS r \gset
+SELECT move('return', :r, 'approve', 'receive', 'close');
+SELECT version, state, payment_status, return_status, total, captured_total, refunded_total, credited_total FROM money WHERE order_id = :id;
+SELECT order_engine.record_payment(order_engine.request_payment(:id, 'capture'), 'success');
+SELECT version, state, payment_status, return_status, total, captured_total, refunded_total, credited_total FROM money WHERE order_id = :id;
+SELECT * FROM order_engine.verify_stock();
+
 -- arguments
 SELECT try('SELECT order_engine.create_return(NULL, NULL, NULL)');
 SELECT try('SELECT order_engine.create_return(1, NULL, NULL)');
