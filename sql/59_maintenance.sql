@@ -98,8 +98,8 @@ DECLARE
 	began constant timestamptz := clock_timestamp();
 	until timestamptz;
 	keys integer;
-	payments integer := 0;
-	reservations integer := 0;
+	payments bigint := 0;
+	reservations bigint := 0;
 	fired integer := 0;
 	refused integer := 0;
 	moved integer := 0;
@@ -123,6 +123,14 @@ BEGIN
 	END IF;
 
 	keys := order_engine.delete_expired_keys(batch);
+
+	-- in the order of locks: what takes orders first, what takes stock alone last; an error of one spoils no other
+	BEGIN
+		payments := order_engine.retry_payments(batch);
+	EXCEPTION WHEN OTHERS THEN
+		RAISE LOG 'order_engine: payments were not retried (SQLSTATE %)', SQLSTATE;
+	END;
+
 	until := clock_timestamp() + time_limit;
 
 	-- more than the batch, as some of them may be locked
@@ -170,6 +178,12 @@ BEGIN
 	END LOOP;
 	PERFORM set_config('order_engine.tenant', '', true);
 
+	BEGIN
+		reservations := order_engine.expire_reservations(batch);
+	EXCEPTION WHEN OTHERS THEN
+		RAISE LOG 'order_engine: carts were not expired (SQLSTATE %)', SQLSTATE;
+	END;
+
 	RETURN jsonb_build_object(
 		'expired_keys', keys,
 		'limits_fired', fired,
@@ -177,11 +191,12 @@ BEGIN
 		'reservations_expired', reservations,
 		'payments_retried', payments,
 		-- keys that are gone, but not yet for some old snapshot, make the search for others slow: no hurry then
-		'more', (keys >= batch AND until < began + 2 * time_limit) OR (stopped AND fired + moved > 0));
+		'more', (keys >= batch AND until < began + 2 * time_limit) OR (stopped AND fired + moved > 0)
+			OR payments >= batch OR reservations >= batch);
 END
 $$;
 COMMENT ON FUNCTION order_engine.run_maintenance(integer, interval) IS
-'Does what has become due: deletes idempotency keys older than order_engine.idempotency_retention, and fires the event on_limit of orders, payments, fulfillments and returns whose expires_at has passed, oldest first. '
+'Does what has become due: deletes idempotency keys older than order_engine.idempotency_retention, and fires the event on_limit of orders, payments, fulfillments and returns whose expires_at has passed, oldest first, repeats failed authorizations whose time has come (retry_payments) and gives back the stock of carts that have expired (expire_reservations). '
 'At most batch of each kind, and no longer than time_limit. Returns how many as {"expired_keys", "limits_fired", "limits_refused", "reservations_expired", "payments_retried"}, and "more": whether to call again at once. '
 'What somebody has locked is left for a later run. An event that is refused (a guard, a hold) is tried again after 5 minutes and reported in the server log, by id and SQLSTATE. History and events name the actor order_engine and the tenant of the order. '
 'Safe in several sessions at once and beside the worker, which calls it each order_engine.maintenance_interval. Its locks last to the end of the transaction, so call it in one of its own. Errors: 22004 and 22023 for arguments.';

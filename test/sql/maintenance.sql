@@ -124,6 +124,13 @@ DROP TRIGGER refuse ON order_engine.orders;
 DROP FUNCTION refuse();
 SELECT order_engine.run_maintenance() ->> 'limits_fired' AS fired;
 
+-- a cart whose time has passed
+SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 3}]', 'cart', '1 hour') IS NOT NULL AS reserved;
+UPDATE order_engine.reservation SET expires_at = now() WHERE ref = 'cart';
+SELECT order_engine.run_maintenance() ->> 'reservations_expired' AS expired;
+SELECT order_engine.run_maintenance() ->> 'reservations_expired' AS expired;
+SELECT DISTINCT state FROM order_engine.reservation WHERE ref = 'cart';
+
 -- old keys
 SHOW order_engine.idempotency_retention;
 SELECT count(order_engine.emit('cart', n::text, 'cart.created', '{}', idempotency_key => 'k' || n)) FROM generate_series(1, 10) n;
