@@ -161,8 +161,11 @@ static OeQuery roll_up_query = {
 	OE_PAYMENT_STATUS("s.authorized", "s.captured", "s.refunded", "s.charged_back",
 					  "o.total", "o.credited_total")
 	/* what was authorized behind the end of a payment is about to be voided: it pays nothing */
-	" FROM (SELECT coalesce(sum(p.authorized - p.captured - p.voided)"
-	"   FILTER (WHERE p.state NOT IN ('refunded', 'failed', 'voided', 'expired')), 0) AS authorized,"
+	" FROM (SELECT coalesce(sum(p.authorized - p.captured - p.voided"
+	"   - CASE WHEN p.state IN ('refunded', 'failed', 'voided', 'expired') THEN"
+	"    (SELECT coalesce(sum(t.requested), 0) FROM order_engine.payment_transaction AS t"
+	"     WHERE t.payment_id = p.payment_id AND t.kind = 'void' AND t.state IN ('initial', 'pending'))"
+	"    ELSE 0 END), 0) AS authorized,"
 	"  coalesce(sum(p.captured), 0) AS captured, coalesce(sum(p.refunded), 0) AS refunded,"
 	"  coalesce(sum(p.charged_back), 0) AS charged_back"
 	"  FROM order_engine.payment AS p WHERE p.order_id = $1) AS s"

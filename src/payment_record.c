@@ -416,7 +416,8 @@ settle(OeOrder *order, OePart *part, TimestampTz at)
 
 	if (oe_payment_is_due(order, part, &refund))
 		oe_payment_change(order, part, &refund);
-	else if (oe_payment_is_due(order, part, &release))
+	else if (oe_amount_is_positive(oe_payment_get(part, Anum_payment_voided)) &&
+			 oe_payment_is_due(order, part, &release))
 		oe_payment_change(order, part, &release);
 }
 

@@ -17,10 +17,10 @@ INSERT INTO order_engine.payment_transaction (transaction_id, payment_id, order_
 SELECT n, CASE n WHEN 203 THEN 103 ELSE 102 END, CASE n WHEN 203 THEN :other ELSE :id END, 20, 20, now(), now(), 'authorization', 'initial', 'default' FROM generate_series(201, 203) AS n;
 INSERT INTO order_engine.fulfillment (fulfillment_id, order_id, machine_id, state, state_since, created_at, updated_at)
 SELECT n, :id, 4, 'pending', now(), now(), now() FROM generate_series(301, 302) AS n;
-INSERT INTO order_engine.fulfillment_line VALUES (301, 2, 1), (301, 1, 1);
+INSERT INTO order_engine.fulfillment_line VALUES (301, 2, 1, 1), (301, 1, 1, 1);
 INSERT INTO order_engine.order_return (return_id, order_id, machine_id, state, state_since, created_at, updated_at, reason)
 VALUES (401, :id, 5, 'requested', now(), now(), now(), 'too small');
-INSERT INTO order_engine.return_line (return_id, line_no, quantity) VALUES (401, 1, 2);
+INSERT INTO order_engine.return_line (return_id, line_no, quantity, open) VALUES (401, 1, 2, 2);
 SELECT order_engine.place_hold(:id, 'fraud', 'a note') > 0 AS held;
 
 -- columns that were not set and times are left out for brevity
