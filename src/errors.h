@@ -129,7 +129,7 @@
 
 /*
  * A hold on the order is open.
- * Detail: as OE002
+ * Detail: as OE002, and holds: hold_id and reason of each
  * Action: Release the hold, or wait until somebody does.
  */
 #define ERRCODE_OE_ORDER_ON_HOLD			MAKE_SQLSTATE('O', 'E', '4', '0', '1')
@@ -142,6 +142,7 @@
  *		leave the range of its type.
  * 22004 null_value_not_allowed: An argument, or a member of an item, must
  *		not be null.
+ * 22007 invalid_datetime_format: A time in details cannot be read.
  * 22023 invalid_parameter_value: An argument cannot be used; for an item
  *		DETAIL has position and key, for a line position and line_no.
  * 23502 not_null_violation: A column that the engine needs is null.

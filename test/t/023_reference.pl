@@ -62,7 +62,7 @@ sub names_all
 	is(join(' ', grep { !$seen{$_}++ && $text !~ /`\Q$_\E`/ } sort @names), '', "$file explains all $what");
 }
 
-my $sources = join "\n", map { slurp_file("$top/$_") } files('src/*.c');
+my $sources = join "\n", map { slurp_file("$top/$_") =~ s/^#include.*//mgr } files('src/*.c');
 my (@guards, @effects);
 
 while ($sources =~ /^static const Oe(Guard|Named) (\w+)\[\] = \{\n(.*?)^\};/msg)
@@ -88,6 +88,20 @@ my @codes = map { join '', @$_ } map { [/'(.)'/g] }
 
 is(join(' ', grep { slurp_file("$top/doc/reference/errors.md") !~ /^## $_$/m } @codes), '',
 	'errors.md explains every SQLSTATE');
+
+# What the chapters name exists.
+my %exists = map { $_ => 1 } split /\n/, $node->safe_psql('postgres', q{
+	SELECT proname FROM pg_proc WHERE pronamespace = 'order_engine'::regnamespace
+	UNION SELECT relname FROM pg_class WHERE relnamespace = 'order_engine'::regnamespace
+	UNION SELECT split_part(name, '.', 2) FROM pg_settings WHERE name LIKE 'order\_engine.%'});
+
+foreach my $page (files('README.md', 'doc/*.md'))
+{
+	my $text = slurp_file("$top/$page");
+	my %named = map { $_ => 1 } $text =~ /\border_engine\.(\w+)/g;
+
+	is(join(' ', grep { !$exists{$_} } sort keys %named), '', "what $page names exists");
+}
 
 ###########################################################################
 # links
@@ -162,7 +176,7 @@ foreach my $page (files('doc/*.md'))
 		'-f', $file, $chapter ]);
 
 	is($stderr, '', "the examples of $page run");
-	my @printed = split /^--block--\n/m, $stdout;
+	my @printed = split /^--block--(?:\n|\z)/m, $stdout;
 	shift @printed;
 	foreach my $i (grep { defined $expected[$_] } 0 .. $#blocks)
 	{
