@@ -163,6 +163,8 @@
  *		installed in this database.
  * 42710 duplicate_object: There is one already: a machine on the table, an
  *		endpoint of that name.
+ * 42883 undefined_function: A function that a machine names as a guard is
+ *		gone; create it again, or use a version that does not name it.
  * 428C9 generated_always: A column that the engine keeps was changed by
  *		hand.
  * 0A000 feature_not_supported: This is not possible in this version.
