@@ -118,7 +118,11 @@ oe_effects_on_row(uint32 effects, int64 order_id, const char *fulfillment_status
 	if (effects & OE_EFFECT_DELIVER_ALL)
 		set_text(&changes[n++], Anum_orders_fulfillment_status, "delivered");
 	else if (effects & OE_EFFECT_SHIP_ALL)
-		set_text(&changes[n++], Anum_orders_fulfillment_status, "shipped");
+	{
+		/* fulfillments may have brought some of it to the customer before */
+		if (strstr(fulfillment_status, "delivered") == NULL)
+			set_text(&changes[n++], Anum_orders_fulfillment_status, "shipped");
+	}
 	else if ((effects & OE_EFFECT_CANCEL_LINES) && strcmp(fulfillment_status, "unfulfilled") != 0)
 		set_text(&changes[n++], Anum_orders_fulfillment_status, status_without_rest(order_id, owner));
 	if (effects & OE_EFFECT_MARK_REFUNDED)
