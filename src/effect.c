@@ -157,8 +157,8 @@ oe_effects_on_lines(uint32 effects, int64 order_id)
 		1, {INT8OID}
 	};
 	static OeQuery deliver = {
-		"UPDATE order_engine.order_line SET delivered = shipped"
-		" WHERE order_id = $1 AND delivered < shipped",
+		"UPDATE order_engine.order_line SET delivered = shipped - undelivered"
+		" WHERE order_id = $1 AND delivered < shipped - undelivered",
 		1, {INT8OID}
 	};
 
