@@ -17,7 +17,8 @@ CREATE TABLE walk.gateway (
 	amount numeric NOT NULL,
 	ref text NOT NULL);
 
-CREATE TABLE walk.outcome (verb text NOT NULL, sqlstate text NOT NULL, message text, detail text, context text);
+CREATE TABLE walk.outcome (verb text NOT NULL, sqlstate text NOT NULL, message text, detail text, context text,
+	round integer NOT NULL DEFAULT 0);
 
 CREATE FUNCTION walk.chance(probability float8) RETURNS boolean LANGUAGE sql VOLATILE
 RETURN random() < probability;
