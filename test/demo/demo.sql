@@ -80,7 +80,30 @@ SELECT order_engine.place_order(
 SELECT pg_catalog.count(*) AS orders FROM order_engine.orders;
 
 \echo
-\echo '=== 8. An order on another machine, from payment to delivery, and one that is cancelled'
+\echo '=== 8. Parcels, money, and a teapot that comes back'
+\echo
+SELECT order_engine.create_fulfillment(:order_id, location => 'berlin',
+	tracking => '[{"carrier": "DHL", "number": "4711"}]') AS parcel \gset
+SELECT order_engine.transition('fulfillment', :parcel, 'ready');
+SELECT order_engine.transition('fulfillment', :parcel, 'ship');
+SELECT order_engine.transition('fulfillment', :parcel, 'deliver');
+-- the payment service would hear of the request by webhook, and report what became of it
+SELECT order_engine.request_payment(:order_id, 'capture', method => 'card', provider => 'bank') AS request \gset
+SELECT order_engine.record_payment(:request, 'success', provider_ref => 'ch_1');
+SELECT state, payment_status, fulfillment_status, total, captured_total, balance
+FROM order_engine.order_summary WHERE order_id = :order_id;
+\echo '   >> all is delivered and paid, so the order has completed by itself'
+SELECT order_engine.create_return(:order_id, '[{"line_no": 2, "quantity": 1}]', 'broken spout') AS rma \gset
+SELECT order_engine.transition('return', :rma, 'approve');
+SELECT order_engine.receive_return(:rma, '[{"line_no": 2, "quantity": 1, "disposition": "damaged"}]');
+SELECT order_engine.transition('return', :rma, 'close');
+SELECT state, payment_status, return_status, credited_total, balance
+FROM order_engine.order_summary WHERE order_id = :order_id;
+\echo '   >> closing it has requested the refund, of which the payment service hears'
+\i test/demo/show.sql
+
+\echo
+\echo '=== 9. An order on another machine, from payment to delivery, and one that is cancelled'
 \echo
 SET order_engine.order_machine = 'simple';
 SELECT order_engine.place_order(
@@ -96,14 +119,16 @@ SELECT order_engine.transition('order', :eves, 'cancel', reason => 'changed her 
 SELECT sku, location, on_hand, reserved FROM order_engine.stock ORDER BY sku;
 
 \echo
-\echo '=== 9. What there is to see afterwards'
+\echo '=== 10. What there is to see afterwards'
 \echo
 SELECT order_id, order_number, state, payment_status, fulfillment_status, total, currency, version
 FROM order_engine.order_summary ORDER BY order_id;
 SELECT * FROM order_engine.stock_level ORDER BY sku;
 SELECT name, status, retrying, dead, behind_since FROM order_engine.endpoint_status;
 SELECT event, from_state, to_state, reason FROM order_engine.history WHERE order_id = :eves ORDER BY seq;
+SELECT * FROM order_engine.sales_by_sku ORDER BY sku;
 SELECT pg_catalog.jsonb_pretty(order_engine.order_json(:bobs));
+SELECT (SELECT pg_catalog.count(*) FROM order_engine.verify_orders()) + (SELECT pg_catalog.count(*) FROM order_engine.verify_stock()) AS mismatches;
 
 \set ECHO none
 \echo

@@ -44,7 +44,7 @@ function print(requests)
 	const shown = fs.existsSync(shownFile) ? Number(fs.readFileSync(shownFile, 'utf8')) : 0;
 
 	for (const r of requests.slice(shown))
-		console.log(`   >> ${clock(r.time)}  ${r.type.padEnd(16)} ${r.aggregatetype} ${r.aggregateid}` +
+		console.log(`   >> ${clock(r.time)}  ${r.type.padEnd(26)} ${r.aggregatetype} ${r.aggregateid}` +
 			`  sequence ${r.sequence}  ${r.verified ? 'signature verified' : 'NOT VERIFIED'}` +
 			`  answered ${r.status}`);
 	fs.writeFileSync(shownFile, String(requests.length));
