@@ -64,6 +64,19 @@ typedef struct OePaymentTransaction
 	Jsonb	   *details;		/* may be NULL; not read */
 } OePaymentTransaction;
 
+/* What a payment service reports of a transaction. */
+typedef struct OePaymentReport
+{
+	const char *outcome;
+	const char *state;			/* that the outcome leads to */
+	const char *provider_ref;	/* NULL: not given */
+	Numeric		amount;			/* NULL: not given */
+	Jsonb	   *details;		/* NULL: not given */
+	TimestampTz expires_at;		/* of details, DT_NOEND: not given */
+	bool		final;			/* of details: no use to try again */
+	TimestampTz at;
+} OePaymentReport;
+
 /* What is undecided of a payment: sums of its transactions. */
 typedef struct OeUndecided
 {
@@ -165,6 +178,15 @@ extern bool oe_order_is_dead(const OeOrder *order);
 
 /* OE301 with limit and requested (NULL: whatever there is). */
 pg_noreturn extern void oe_amount_exceeds(const char *what, Numeric limit, Numeric requested);
+
+/* payment_outcome.c */
+
+/*
+ * What the success or failure of a transaction, which is stored, does to payment
+ * and order, both locked: amounts, states, the next attempt, what is given back.
+ */
+extern void oe_payment_decided(OeOrder *order, OePart *part, const OePaymentTransaction *transaction,
+							   const OePaymentReport *report);
 
 /* refund.c */
 

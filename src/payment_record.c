@@ -5,9 +5,8 @@
  * Reports come twice, late, and in any order: the synchronous reply and the
  * webhook say the same, a capture is confirmed before the authorization that it
  * rests on, and an order is cancelled meanwhile.  The row of the order is locked
- * first, so that reports are taken one after the other.  What has happened to
- * money is recorded as it is, also where nobody wanted it any more; what must
- * then be undone is requested at once.
+ * first, so that reports are taken one after the other.  What follows from one is
+ * in payment_outcome.c.
  */
 #include "postgres.h"
 
@@ -16,11 +15,9 @@
 #include "catalog/pg_type.h"
 #include "errors.h"
 #include "idempotency.h"
-#include "machine_graph.h"
 #include "miscadmin.h"
 #include "money.h"
 #include "payment.h"
-#include "settings.h"
 #include "tcop/utility.h"
 #include "transition.h"
 #include "utils/builtins.h"
@@ -28,25 +25,11 @@
 
 PG_FUNCTION_INFO_V1(oe_record_payment);
 
-#define MAX_RETRY_DELAY	86400	/* s */
-
 /* arguments, as sql/56_payments.sql declares them */
 enum
 {
 	ARG_TRANSACTION_ID, ARG_OUTCOME, ARG_PROVIDER_REF, ARG_AMOUNT, ARG_DETAILS, ARG_IDEMPOTENCY_KEY
 };
-
-typedef struct Report
-{
-	const char *outcome;
-	const char *state;			/* that the outcome leads to */
-	const char *provider_ref;	/* NULL: not given */
-	Numeric		amount;			/* NULL: not given */
-	Jsonb	   *details;		/* NULL: not given */
-	TimestampTz expires_at;		/* of details, DT_NOEND: not given */
-	bool		final;			/* of details: no use to try again */
-	TimestampTz at;
-} Report;
 
 /* One side of OE302. */
 static char *
@@ -63,10 +46,10 @@ side(int64 transaction_id, const char *state, const char *provider_ref, Numeric 
 }
 
 pg_noreturn static void conflict(const OePaymentTransaction *stored, int64 transaction_id,
-								 const Report *report, const char *message);
+								 const OePaymentReport *report, const char *message);
 
 static void
-conflict(const OePaymentTransaction *stored, int64 transaction_id, const Report *report,
+conflict(const OePaymentTransaction *stored, int64 transaction_id, const OePaymentReport *report,
 		 const char *message)
 {
 	OeJson		json;
@@ -87,7 +70,7 @@ conflict(const OePaymentTransaction *stored, int64 transaction_id, const Report 
 
 /* Nobody else may have the reference, unless it is that of this transaction. */
 static void
-check_reference(const OePaymentTransaction *transaction, const Report *report)
+check_reference(const OePaymentTransaction *transaction, const OePaymentReport *report)
 {
 	OePaymentTransaction other;
 	int64		id;
@@ -110,7 +93,7 @@ check_reference(const OePaymentTransaction *transaction, const Report *report)
 }
 
 static void
-run_update(const OePaymentTransaction *transaction, const Report *report, Numeric amount, bool decided)
+run_update(const OePaymentTransaction *transaction, const OePaymentReport *report, Numeric amount, bool decided)
 {
 	static OeQuery query = {
 		"UPDATE order_engine.payment_transaction SET state = $2, amount = $3,"
@@ -139,7 +122,7 @@ run_update(const OePaymentTransaction *transaction, const Report *report, Numeri
  * reference at the same time the index lets the first one have it.
  */
 static void
-store_report(OePaymentTransaction *transaction, const Report *report, Numeric amount)
+store_report(OePaymentTransaction *transaction, const OePaymentReport *report, Numeric amount)
 {
 	bool		decided = strcmp(report->state, OE_PENDING) != 0;
 	MemoryContext caller = CurrentMemoryContext;
@@ -173,7 +156,7 @@ store_report(OePaymentTransaction *transaction, const Report *report, Numeric am
 
 /* A report about a transaction that is decided: it must say what is known. */
 static void
-repeat_report(const OePaymentTransaction *transaction, const Report *report)
+repeat_report(const OePaymentTransaction *transaction, const OePaymentReport *report)
 {
 	if (strcmp(report->state, OE_PENDING) == 0)
 		return;					/* it comes late */
@@ -194,238 +177,10 @@ repeat_report(const OePaymentTransaction *transaction, const Report *report)
 	}
 }
 
-static Numeric
-plus(const OePart *part, int column, Numeric amount)
-{
-	return oe_amount_add(oe_payment_get(part, column), amount);
-}
-
-static bool
-is_kind(const OePaymentTransaction *transaction, const char *kind)
-{
-	return strcmp(transaction->kind, kind) == 0;
-}
-
-/* Puts what succeeded into the amounts, and names the event. */
 static void
-add_up(OePart *part, const OePaymentTransaction *transaction, const Report *report,
-	   OePaymentEvent *event)
-{
-	Numeric		used;
-
-	if (is_kind(transaction, OE_AUTHORIZATION))
-	{
-		event->event = "authorize";
-		event->type = "payment.authorized";
-		/* captures that were reported before count as authorized already */
-		oe_payment_set(part, Anum_payment_authorized,
-					   oe_amount_max(oe_payment_get(part, Anum_payment_authorized), transaction->amount));
-		if (oe_amount_is_positive(oe_payment_get(part, Anum_payment_captured)))
-			return;
-		part->nulls[Anum_part_expires_at - 1] =
-			report->expires_at == DT_NOEND && oe_authorization_lifetime == 0;
-		part->values[Anum_part_expires_at - 1] =
-			TimestampTzGetDatum(report->expires_at != DT_NOEND ? report->expires_at :
-								TimestampTzPlusMilliseconds(report->at, (int64) oe_authorization_lifetime * 1000));
-		return;
-	}
-	if (is_kind(transaction, OE_CAPTURE))
-	{
-		event->event = "capture";
-		event->type = "payment.captured";
-		oe_payment_set(part, Anum_payment_captured, plus(part, Anum_payment_captured, transaction->amount));
-	}
-	else if (is_kind(transaction, OE_VOID))
-	{
-		event->event = "void";
-		event->type = "payment.voided";
-		oe_payment_set(part, Anum_payment_voided, plus(part, Anum_payment_voided, transaction->amount));
-	}
-	else
-	{
-		event->event = "refund";
-		event->type = "payment.partially_refunded";
-		oe_payment_set(part, Anum_payment_refunded, plus(part, Anum_payment_refunded, transaction->amount));
-	}
-	used = oe_amount_add(oe_payment_get(part, Anum_payment_captured),
-						 oe_payment_get(part, Anum_payment_voided));
-	oe_payment_set(part, Anum_payment_authorized,
-				   oe_amount_max(oe_payment_get(part, Anum_payment_authorized), used));
-}
-
-static void
-succeed(OeOrder *order, OePart *part, const OePaymentTransaction *transaction, const Report *report)
-{
-	OePaymentEvent event = {.reason = transaction->reason, .at = report->at,
-	.transaction = transaction};
-
-	add_up(part, transaction, report, &event);
-	part->nulls[Anum_payment_next_attempt_at - 1] = true;
-	oe_payment_change(order, part, &event);
-}
-
-/* What a payment that failed for good means for the order: does nothing else pay it? */
-static bool
-must_cancel(const OeOrder *order)
-{
-	static OeQuery query = {
-		"SELECT 1 FROM order_engine.orders WHERE order_id = $1 AND confirmed_at IS NULL",
-		1, {INT8OID}
-	};
-	const OeTransition *transition =
-		oe_machine_find_event(oe_machine_by_id(order->machine_id), order->state, "cancel");
-	Datum		order_id = Int64GetDatum(order->order_id);
-	OeRejection rejection;
-	bool		unconfirmed;
-
-	if (transition == NULL || strcmp(order->terms, "prepaid") != 0)
-		return false;
-	oe_spi_connect();
-	unconfirmed = oe_query_run(&query, &order_id, NULL, false, SPI_OK_SELECT) == 1;
-	oe_spi_finish();
-	return unconfirmed && oe_amount_is_positive(oe_payment_open(order)) &&
-		oe_guards_pass(transition, order, NULL, GetCurrentTimestamp(), &rejection);
-}
-
-/* Whether the payment came to nothing and will not be tried again. */
-static bool
-is_over(const OePart *part)
-{
-	OeUndecided undecided;
-
-	if (oe_amount_is_positive(oe_payment_get(part, Anum_payment_authorized)) ||
-		!part->nulls[Anum_payment_next_attempt_at - 1])
-		return false;
-	oe_payment_undecided(part->id, &undecided);
-	return !oe_amount_is_positive(undecided.authorizations) && !oe_amount_is_positive(undecided.captures);
-}
-
-static TimestampTz
-next_attempt(int32 attempts, TimestampTz at)
-{
-	int64		delay = oe_payment_retry_delay;
-
-	for (int32 i = 1; i < attempts && delay < MAX_RETRY_DELAY; i++)
-		delay *= 2;
-	return TimestampTzPlusMilliseconds(at, Min(delay, MAX_RETRY_DELAY) * 1000);
-}
-
-/* The request that a payment began with has failed: once more, or never. */
-static void
-fail_attempt(OeOrder *order, OePart *part, const OePaymentTransaction *transaction, const Report *report)
-{
-	OePaymentEvent event = {.event = "attempt_failed", .type = "payment.attempt_failed",
-	.reason = transaction->reason, .at = report->at, .transaction = transaction};
-	int32		attempts = DatumGetInt32(part->values[Anum_payment_attempts - 1]) + 1;
-
-	part->values[Anum_payment_attempts - 1] = Int32GetDatum(attempts);
-	if (!report->final && attempts < oe_payment_attempts && !oe_order_is_dead(order))
-	{
-		part->nulls[Anum_payment_next_attempt_at - 1] = false;
-		part->values[Anum_payment_next_attempt_at - 1] =
-			TimestampTzGetDatum(next_attempt(attempts, report->at));
-		oe_payment_change(order, part, &event);
-		return;
-	}
-
-	part->nulls[Anum_payment_next_attempt_at - 1] = true;
-	if (is_over(part))
-	{
-		event.event = "fail";
-		event.tells_cancel = true;
-		event.cancels_order = must_cancel(order);
-	}
-	oe_payment_change(order, part, &event);
-	if (event.cancels_order && must_cancel(order))
-		(void) oe_order_apply(order, "cancel", "payment failed", NULL, false);
-}
-
-static void
-fail(OeOrder *order, OePart *part, const OePaymentTransaction *transaction, const Report *report)
-{
-	OePaymentEvent event = {.reason = transaction->reason, .at = report->at,
-	.transaction = transaction};
-
-	if (strcmp(transaction->kind, oe_payment_text(part, Anum_payment_kind)) == 0 &&
-		!oe_amount_is_positive(oe_payment_get(part, Anum_payment_authorized)))
-	{
-		fail_attempt(order, part, transaction, report);
-		return;
-	}
-	if (is_kind(transaction, OE_REFUND))
-	{
-		/* goods that came back stay credited, and so does the end of an order */
-		bool		takes_back = transaction->return_id == 0 && !oe_order_is_dead(order) &&
-			oe_amount_is_positive(transaction->credited);
-
-		event.event = "refund_failed";
-		event.type = "payment.refund_failed";
-		oe_payment_announce(order, part, &event, takes_back ?
-							oe_amount_sub(int64_to_numeric(0), transaction->credited) : NULL);
-		return;
-	}
-	if (is_kind(transaction, OE_VOID))
-	{
-		event.event = "void_failed";
-		event.type = "payment.void_failed";
-	}
-	else if (is_kind(transaction, OE_CAPTURE))
-	{
-		event.event = is_over(part) ? "fail" : "capture_failed";
-		event.type = "payment.capture_failed";
-	}
-	else
-	{
-		event.event = "attempt_failed";
-		event.type = "payment.attempt_failed";
-	}
-	oe_payment_change(order, part, &event);
-}
-
-static bool
-is_terminal(const OePart *part)
-{
-	const OeMachine *machine = oe_machine_by_id(part->machine_id);
-	int			state = oe_machine_state_no(machine, part->state);
-
-	return state >= 0 && machine->states[state].terminal;
-}
-
-/* Money that nobody waited for any more is given back at once. */
-static void
-give_back_unwanted(OeOrder *order, OePart *part, const OePaymentTransaction *transaction,
-				   bool was_over, TimestampTz at)
-{
-	if (!is_kind(transaction, OE_AUTHORIZATION) && !is_kind(transaction, OE_CAPTURE))
-		return;
-	if (oe_order_is_dead(order))
-		oe_payment_give_back(order, part, true, true, psprintf("order is %s", order->state), at);
-	else if (was_over)
-		oe_payment_give_back(order, part, true, false, psprintf("payment is %s", part->state), at);
-}
-
-/*
- * The report may be the last that the end of the payment was waiting for, though
- * it was about something else: refunded in full, the rest is voided only now.
- */
-static void
-settle(OeOrder *order, OePart *part, TimestampTz at)
-{
-	OePaymentEvent refund = {.event = "refund", .at = at};
-	OePaymentEvent release = {.event = "void", .at = at};
-
-	if (oe_payment_is_due(order, part, &refund))
-		oe_payment_change(order, part, &refund);
-	else if (oe_amount_is_positive(oe_payment_get(part, Anum_payment_voided)) &&
-			 oe_payment_is_due(order, part, &release))
-		oe_payment_change(order, part, &release);
-}
-
-static void
-take_report(OeOrder *order, OePart *part, OePaymentTransaction *transaction, Report *report)
+take_report(OeOrder *order, OePart *part, OePaymentTransaction *transaction, OePaymentReport *report)
 {
 	Numeric		amount = transaction->requested;
-	bool		was_over = is_terminal(part);
 
 	if (report->amount != NULL)
 	{
@@ -439,19 +194,13 @@ take_report(OeOrder *order, OePart *part, OePaymentTransaction *transaction, Rep
 	if (strcmp(report->state, OE_PENDING) == 0)
 		return;
 
-	if (strcmp(report->state, OE_SUCCESS) == 0)
-		succeed(order, part, transaction, report);
-	else
-		fail(order, part, transaction, report);
-	oe_part_lock(&oe_payment_kind, part->id, LockWaitBlock, part);
-	settle(order, part, report->at);
-	give_back_unwanted(order, part, transaction, was_over, report->at);
+	oe_payment_decided(order, part, transaction, report);
 	oe_order_follow(order);
 }
 
 /* What the engine understands of the details. */
 static void
-read_details(Report *report)
+read_details(OePaymentReport *report)
 {
 	JsonbValue	value;
 	JsonbValue *found;
@@ -483,7 +232,7 @@ read_details(Report *report)
 }
 
 static void
-read_report(FunctionCallInfo fcinfo, Report *report)
+read_report(FunctionCallInfo fcinfo, OePaymentReport *report)
 {
 	report->outcome = oe_arg_name(fcinfo, ARG_OUTCOME, "outcome");
 	if (strcmp(report->outcome, "pending") == 0 || strcmp(report->outcome, "timeout") == 0)
@@ -506,7 +255,7 @@ Datum
 oe_record_payment(PG_FUNCTION_ARGS)
 {
 	char	   *key = oe_arg_name_or_null(fcinfo, ARG_IDEMPOTENCY_KEY, "idempotency_key");
-	Report		report = {0};
+	OePaymentReport report = {0};
 	JsonbParseState *request = NULL;
 	OeIdempotency call;
 	OePaymentTransaction transaction;
