@@ -57,6 +57,12 @@ amend(OeOrder *order, OeQuery *update, Datum *values, const char *nulls, bool mi
 		oe_verb_end(&call);
 	}
 	PG_END_TRY();
+
+	/* else the trigger took it for somebody else's, and the event would get the number of another */
+	if (order->version != call.version)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				 errmsg("another trigger changed order " INT64_FORMAT " meanwhile", order->order_id)));
 	return last_txid;
 }
 

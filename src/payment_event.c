@@ -111,6 +111,8 @@ oe_payment_announce(OeOrder *order, const OePart *part, const OePaymentEvent *ev
 		telling_of = outer_of;
 	}
 	PG_END_TRY();
+	/* a trigger of the application may have used a verb on the order */
+	oe_order_refresh(order);
 }
 
 /* Stores the payment as "part" has it, in a state and with a time limit, and reads it again. */
@@ -179,6 +181,8 @@ oe_payment_change(OeOrder *order, OePart *part, const OePaymentEvent *event)
 	const OeTransition *transition;
 
 	store(part, part->state, part->expires_at, event);
+	/* a trigger of the application may have used a verb on the order */
+	oe_order_refresh(order);
 	transition = find_transition(order, part, event->event, event->at);
 	if (transition == NULL)
 	{
