@@ -28,31 +28,67 @@ enum
 	ARG_PAYMENT_ID, ARG_AMOUNT, ARG_PROVIDER_REF, ARG_REASON, ARG_DETAILS, ARG_IDEMPOTENCY_KEY
 };
 
+/* One side of OE302. */
+static char *
+side(int64 payment_id, const char *provider_ref, Numeric amount)
+{
+	OeJson		json;
+
+	oe_json_begin(&json);
+	oe_json_int64(&json, "payment_id", payment_id);
+	oe_json_text(&json, "provider_ref", provider_ref);
+	oe_json_raw(&json, "amount", oe_amount_text(amount));
+	return oe_json_end(&json);
+}
+
+pg_noreturn static void conflict(const OePaymentTransaction *stored, int64 payment_id,
+								 const char *provider_ref, Numeric amount);
+
+static void
+conflict(const OePaymentTransaction *stored, int64 payment_id, const char *provider_ref, Numeric amount)
+{
+	OeJson		json;
+
+	oe_json_begin(&json);
+	oe_json_raw(&json, "stored", stored == NULL ? "null" :
+				side(stored->payment_id, provider_ref, stored->amount));
+	oe_json_raw(&json, "given", side(payment_id, provider_ref, amount));
+	ereport(ERROR,
+			(errcode(ERRCODE_OE_PAYMENT_CONFLICT),
+			 errmsg("the provider reference belongs to another chargeback"),
+			 errdetail_internal("%s", oe_json_end(&json))));
+}
+
 /* A reference that is known: it must be the same chargeback. */
 static void
 check_repeat(int64 transaction_id, const OePart *part, const char *provider_ref, Numeric amount)
 {
 	OePaymentTransaction stored;
-	OeJson		sides[2];
-	OeJson		json;
 
 	oe_transaction_read(transaction_id, &stored);
-	if (stored.payment_id == part->id && oe_amount_cmp(stored.amount, amount) == 0)
-		return;
-	for (int i = 0; i < lengthof(sides); i++)
+	if (stored.payment_id != part->id || oe_amount_cmp(stored.amount, amount) != 0)
+		conflict(&stored, part->id, provider_ref, amount);
+}
+
+static void
+add(const OePart *part, OePaymentTransaction *transaction, Numeric amount, TimestampTz at)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool taken = false;
+
+	PG_TRY();
 	{
-		oe_json_begin(&sides[i]);
-		oe_json_int64(&sides[i], "payment_id", i == 0 ? stored.payment_id : part->id);
-		oe_json_text(&sides[i], "provider_ref", provider_ref);
-		oe_json_raw(&sides[i], "amount", oe_amount_text(i == 0 ? stored.amount : amount));
+		oe_transaction_add(part, transaction, amount, at);
 	}
-	oe_json_begin(&json);
-	oe_json_raw(&json, "stored", oe_json_end(&sides[0]));
-	oe_json_raw(&json, "given", oe_json_end(&sides[1]));
-	ereport(ERROR,
-			(errcode(ERRCODE_OE_PAYMENT_CONFLICT),
-			 errmsg("the provider reference belongs to another chargeback"),
-			 errdetail_internal("%s", oe_json_end(&json))));
+	PG_CATCH();
+	{
+		if (!oe_transaction_ref_is_taken(caller))
+			PG_RE_THROW();
+		taken = true;
+	}
+	PG_END_TRY();
+	if (taken)
+		conflict(NULL, part->id, transaction->provider_ref, amount);
 }
 
 static int64
@@ -65,7 +101,7 @@ record(OeOrder *order, OePart *part, OePaymentTransaction *transaction, Numeric 
 
 	if (oe_amount_cmp(amount, limit) > 0)
 		oe_amount_exceeds("charged back", limit, amount);
-	oe_transaction_add(part, transaction, amount, at);
+	add(part, transaction, amount, at);
 	oe_payment_set(part, Anum_payment_charged_back,
 				   oe_amount_add(oe_payment_get(part, Anum_payment_charged_back), amount));
 	oe_payment_change(order, part, &event);

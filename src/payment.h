@@ -106,7 +106,7 @@ typedef struct OePaymentEvent
 #define OE_PAYMENT_STATUS(authorized, captured, refunded, charged_back, total, credited) \
 	"CASE WHEN " captured " > 0 AND " refunded " + " charged_back " >= " captured " THEN 'refunded'" \
 	" WHEN " refunded " + " charged_back " > 0 THEN 'partially_refunded'" \
-	" WHEN " captured " > 0 AND " captured " >= " total " - " credited " THEN 'paid'" \
+	" WHEN " captured " > 0 AND " captured " >= " total " - (" credited ") THEN 'paid'" \
 	" WHEN " captured " > 0 THEN 'partially_paid'" \
 	" WHEN " authorized " > 0 THEN 'authorized' ELSE 'unpaid' END"
 
@@ -134,6 +134,13 @@ extern void oe_transaction_read(int64 transaction_id, OePaymentTransaction *tran
 
 /* The transaction that has a reference, 0 when none has it. */
 extern int64 oe_transaction_by_ref(const char *provider, const char *kind, const char *provider_ref);
+
+/*
+ * Of two transactions that are given one reference at the same time the index
+ * lets the first one have it.  For PG_CATCH: true when that is the error, which
+ * is then forgotten and another must take its place; else it is to be thrown on.
+ */
+extern bool oe_transaction_ref_is_taken(MemoryContext caller);
 
 /* payment_event.c */
 
@@ -211,5 +218,8 @@ extern void oe_payments_give_back(OeOrder *order, bool void_authorized, bool ref
 								  const char *reason, TimestampTz at);
 extern void oe_payment_give_back(OeOrder *order, OePart *part, bool void_authorized,
 								 bool refund_captured, const char *reason, TimestampTz at);
+
+/* Gives up the attempt that is planned. */
+extern void oe_payment_give_up(OeOrder *order, OePart *part, const char *reason, TimestampTz at);
 
 #endif							/* OE_PAYMENT_H */

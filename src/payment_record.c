@@ -98,7 +98,7 @@ run_update(const OePaymentTransaction *transaction, const OePaymentReport *repor
 	static OeQuery query = {
 		"UPDATE order_engine.payment_transaction SET state = $2, amount = $3,"
 		" provider_ref = coalesce($4, provider_ref), details = coalesce($5, details),"
-		" updated_at = $6, decided_at = $7 WHERE transaction_id = $1",
+		" updated_at = $6, decided_at = coalesce(decided_at, $7) WHERE transaction_id = $1",
 		7, {INT8OID, TEXTOID, NUMERICOID, TEXTOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	};
 	Datum		values[7] = {Int64GetDatum(transaction->transaction_id),
@@ -117,10 +117,7 @@ run_update(const OePaymentTransaction *transaction, const OePaymentReport *repor
 	oe_spi_finish();
 }
 
-/*
- * Stores the report in the transaction.  Of two transactions that are given one
- * reference at the same time the index lets the first one have it.
- */
+/* Stores the report in the transaction. */
 static void
 store_report(OePaymentTransaction *transaction, const OePaymentReport *report, Numeric amount)
 {
@@ -134,19 +131,14 @@ store_report(OePaymentTransaction *transaction, const OePaymentReport *report, N
 	}
 	PG_CATCH();
 	{
-		if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
+		if (!oe_transaction_ref_is_taken(caller))
 			PG_RE_THROW();
 		taken = true;
 	}
 	PG_END_TRY();
 	if (taken)
-	{
-		/* another error takes its place, so the transaction is still over */
-		MemoryContextSwitchTo(caller);
-		FlushErrorState();
 		conflict(NULL, transaction->transaction_id, report,
 				 "the provider reference belongs to another transaction");
-	}
 
 	transaction->state = report->state;
 	transaction->amount = amount;
@@ -163,7 +155,9 @@ repeat_report(const OePaymentTransaction *transaction, const OePaymentReport *re
 	if (strcmp(report->state, transaction->state) != 0)
 		conflict(transaction, transaction->transaction_id, report,
 				 psprintf("the transaction has the outcome %s already", transaction->state));
-	if (report->amount != NULL && oe_amount_cmp(report->amount, transaction->amount) != 0)
+	/* of a failure the amount means nothing */
+	if (strcmp(report->state, OE_SUCCESS) == 0 && report->amount != NULL &&
+		oe_amount_cmp(report->amount, transaction->amount) != 0)
 		conflict(transaction, transaction->transaction_id, report,
 				 "the transaction was reported with another amount");
 	check_reference(transaction, report);

@@ -225,3 +225,20 @@ oe_transaction_by_ref(const char *provider, const char *kind, const char *provid
 	oe_spi_finish();
 	return id;
 }
+
+bool
+oe_transaction_ref_is_taken(MemoryContext caller)
+{
+	MemoryContext errors = MemoryContextSwitchTo(caller);
+	ErrorData  *error = CopyErrorData();
+
+	/* a trigger of the application may have violated something else */
+	if (error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION && error->constraint_name != NULL &&
+		strcmp(error->constraint_name, "payment_transaction_provider_ref_key") == 0)
+	{
+		FlushErrorState();
+		return true;
+	}
+	MemoryContextSwitchTo(errors);
+	return false;
+}
