@@ -98,7 +98,7 @@ static void
 credit_order(OeOrder *order, Numeric credit, const Refund *refund)
 {
 	static OeQuery query = {
-		/* a status that the machine itself set, without payments, stays */
+		/* a payment status that the machine itself set, without payments, stays */
 		"UPDATE order_engine.orders SET credited_total = credited_total + $2,"
 		" payment_status = CASE WHEN authorized_total = 0 AND captured_total = 0 THEN payment_status ELSE "
 		OE_PAYMENT_STATUS("authorized_total", "captured_total", "refunded_total", "charged_back_total",
