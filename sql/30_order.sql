@@ -72,7 +72,7 @@ COMMENT ON COLUMN order_engine.orders.shipping IS 'Shipping charge, in currency.
 COMMENT ON COLUMN order_engine.orders.tax IS 'Tax that is added to the lines, in currency.';
 COMMENT ON COLUMN order_engine.orders.discount IS 'Discount on the whole order, in currency, a positive amount.';
 COMMENT ON COLUMN order_engine.orders.total IS 'lines_total + shipping + tax - discount, in currency.';
-COMMENT ON COLUMN order_engine.orders.authorized_total IS 'Authorized and not yet captured or voided, in currency.';
+COMMENT ON COLUMN order_engine.orders.authorized_total IS 'Authorized and not yet captured or voided, in currency, of a payment that came to its end only what is being captured.';
 COMMENT ON COLUMN order_engine.orders.captured_total IS 'Captured, in currency, before refunds.';
 COMMENT ON COLUMN order_engine.orders.refunded_total IS 'Refunded, in currency.';
 COMMENT ON COLUMN order_engine.orders.charged_back_total IS 'Taken back by the customer''s bank, in currency.';

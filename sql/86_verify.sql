@@ -30,17 +30,17 @@ AS $$
 		GROUP BY t.payment_id),
 	payment_sum AS (
 		SELECT p.order_id,
-			-- what is about to be voided, because it came after the end of the payment, pays nothing
-			sum(p.authorized - p.captured - p.voided) - coalesce(sum(v.about_to_be), 0) AS authorized,
+			-- what is left of an authorization behind the end of a payment pays nothing, unless it is being captured
+			sum(CASE WHEN p.state NOT IN ('refunded', 'failed', 'voided', 'expired') THEN p.authorized - p.captured - p.voided
+				ELSE least(p.authorized - p.captured - p.voided, coalesce(c.under_way, 0)) END) AS authorized,
 			sum(p.captured) AS captured, sum(p.refunded) AS refunded, sum(p.charged_back) AS charged_back,
 			bool_and(p.machine_id < 1000) AS built_in
 		FROM order_engine.payment p
 			LEFT JOIN (
-				SELECT t.payment_id, sum(t.requested) AS about_to_be
+				SELECT t.payment_id, sum(t.requested) AS under_way
 				FROM order_engine.payment_transaction t
-				WHERE t.kind = 'void' AND t.state IN ('initial', 'pending')
-				GROUP BY t.payment_id) v
-			ON v.payment_id = p.payment_id AND p.state IN ('refunded', 'failed', 'voided', 'expired')
+				WHERE t.kind = 'capture' AND t.state IN ('initial', 'pending')
+				GROUP BY t.payment_id) c ON c.payment_id = p.payment_id
 		GROUP BY p.order_id),
 	-- orders whose machine writes payment_status itself
 	marked AS (

@@ -14,7 +14,7 @@
 #include "catalog/pg_type.h"
 #include "errors.h"
 #include "id.h"
-#include "machine.h"
+#include "machine_graph.h"
 #include "part.h"
 #include "state_machine.h"
 #include "transition.h"
@@ -72,6 +72,15 @@ oe_part_lock(const OePartKind *kind, int64 id, LockWaitPolicy policy, OePart *pa
 {
 	Assert(policy != LockWaitSkip);
 	read_part(policy == LockWaitError ? kind->lock_nowait : kind->lock, kind, id, false, part);
+}
+
+bool
+oe_part_is_terminal(const OePart *part)
+{
+	const OeMachine *machine = oe_machine_by_id(part->machine_id);
+	int			state = oe_machine_state_no(machine, part->state);
+
+	return state >= 0 && machine->states[state].terminal;
 }
 
 void

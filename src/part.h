@@ -59,6 +59,7 @@ typedef struct OePartKind
 	OeNamedList effects;
 	OeNamedList milestones;
 	const int  *kept;			/* columns that only the engine changes, 0 ends the list */
+	int			plan;			/* column that becomes null in a terminal state, 0: none */
 
 	/* by id, in the form of the queries in part_kind.c */
 	OeQuery    *read;
@@ -107,6 +108,9 @@ extern const OePartKind *oe_part_kind_of(Oid relid);
  */
 extern void oe_part_read(const OePartKind *kind, int64 id, OePart *part);
 extern void oe_part_lock(const OePartKind *kind, int64 id, LockWaitPolicy policy, OePart *part);
+
+/* Whether the state is the end of the part. */
+extern bool oe_part_is_terminal(const OePart *part);
 
 /* Fills "part" from a row; the arrays stay the caller's. */
 extern void oe_part_from_row(const OePartKind *kind, OePart *part, Datum *values, bool *nulls);

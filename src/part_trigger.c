@@ -60,9 +60,9 @@ oe_part_check(TriggerData *trigdata, const OePartKind *kind)
 	TupleTableSlot *newslot = trigdata->tg_newslot;
 	TimestampTz at = GetCurrentTimestamp();
 	OePart		part;
-	int			columns[4];
-	Datum		values[4];
-	bool		nulls[4] = {false};
+	int			columns[5];
+	Datum		values[5];
+	bool		nulls[5] = {false};
 	int			n = 0;
 
 	slot_getallattrs(oldslot);
@@ -96,6 +96,13 @@ oe_part_check(TriggerData *trigdata, const OePartKind *kind)
 		{
 			columns[n] = transition->milestone;
 			values[n++] = TimestampTzGetDatum(at);
+		}
+		/* what is over has no plans */
+		if (kind->plan != 0 && oe_part_is_terminal(&part))
+		{
+			columns[n] = kind->plan;
+			nulls[n] = true;
+			values[n++] = (Datum) 0;
 		}
 	}
 	columns[n] = Anum_part_updated_at;

@@ -114,7 +114,9 @@ static void
 apply_effects(uint32 bits, const OeOrder *order, const OePart *part, const char *reason, TimestampTz at)
 {
 	static OeQuery query = {
-		"UPDATE order_engine.payment SET voided = voided + $2 WHERE payment_id = $1",
+		/* an operator may have forced it before the authorization was reported */
+		"UPDATE order_engine.payment SET voided = voided + $2,"
+		" authorized = greatest(authorized, captured + voided + $2) WHERE payment_id = $1",
 		2, {INT8OID, NUMERICOID}
 	};
 	OePaymentTransaction transaction = {.kind = OE_VOID, .state = OE_SUCCESS, .reason = "expired"};
@@ -160,12 +162,13 @@ static OeQuery roll_up_query = {
 	" refunded_total = s.refunded, charged_back_total = s.charged_back, payment_status = "
 	OE_PAYMENT_STATUS("s.authorized", "s.captured", "s.refunded", "s.charged_back",
 					  "o.total", "o.credited_total")
-	/* what was authorized behind the end of a payment is about to be voided: it pays nothing */
-	" FROM (SELECT coalesce(sum(p.authorized - p.captured - p.voided"
-	"   - CASE WHEN p.state IN ('refunded', 'failed', 'voided', 'expired') THEN"
-	"    (SELECT coalesce(sum(t.requested), 0) FROM order_engine.payment_transaction AS t"
-	"     WHERE t.payment_id = p.payment_id AND t.kind = 'void' AND t.state IN ('initial', 'pending'))"
-	"    ELSE 0 END), 0) AS authorized,"
+	/* what is left of an authorization behind the end of a payment pays nothing, unless it is being captured */
+	" FROM (SELECT coalesce(sum(CASE WHEN p.state NOT IN ('refunded', 'failed', 'voided', 'expired')"
+	"   THEN p.authorized - p.captured - p.voided"
+	"   ELSE least(p.authorized - p.captured - p.voided,"
+	"    (SELECT coalesce(sum(t.requested), p.voided - p.voided) FROM order_engine.payment_transaction AS t"
+	"     WHERE t.payment_id = p.payment_id AND t.kind = 'capture' AND t.state IN ('initial', 'pending')))"
+	"   END), 0) AS authorized,"
 	"  coalesce(sum(p.captured), 0) AS captured, coalesce(sum(p.refunded), 0) AS refunded,"
 	"  coalesce(sum(p.charged_back), 0) AS charged_back"
 	"  FROM order_engine.payment AS p WHERE p.order_id = $1) AS s"
@@ -181,6 +184,7 @@ const OePartKind oe_payment_kind = {
 	.guards = &guards,
 	.effects = {effects, lengthof(effects)},
 	.kept = kept_columns,
+	.plan = Anum_payment_next_attempt_at,
 	.read = &read_query,
 	.lock = &lock_query,
 	.lock_nowait = &lock_nowait_query,
