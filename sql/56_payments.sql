@@ -72,8 +72,56 @@ COMMENT ON FUNCTION order_engine.record_chargeback(bigint, numeric, text, text, 
 'The same provider_ref with the same payment and amount again changes nothing. '
 'Errors: 22004 and 22023 for arguments, OE005 for a missing payment, OE101 and OE102 for the key, OE301 for more than was captured, OE302 for a provider_ref of another chargeback.';
 
+CREATE FUNCTION order_engine.retry_payment(payment_id bigint) RETURNS boolean
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_retry_payment';
+COMMENT ON FUNCTION order_engine.retry_payment(bigint) IS
+'Internal: requests a payment again whose next_attempt_at has come, for no more than its order still needs, and returns true; false when it was too early, or is given up because the order ended or needs nothing any more.';
+
+CREATE FUNCTION order_engine.postpone_payment(payment_id bigint, until timestamptz) RETURNS void
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'oe_postpone_payment';
+COMMENT ON FUNCTION order_engine.postpone_payment(bigint, timestamptz) IS
+'Internal: sets next_attempt_at of a payment whose order is locked.';
+
 CREATE FUNCTION order_engine.retry_payments(batch integer) RETURNS integer
-LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'oe_retry_payments';
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET order_engine.tenant = ''
+AS $$
+DECLARE
+	due record;
+	retried integer := 0;
+BEGIN
+	IF batch IS NULL THEN
+		RAISE EXCEPTION 'argument "batch" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF batch < 1 THEN
+		RAISE EXCEPTION 'argument "batch" must be greater than 0' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	-- orders that somebody works on have their turn later, so nobody is waited for
+	FOR due IN
+		SELECT p.payment_id, o.tenant
+		FROM order_engine.payment p JOIN order_engine.orders o ON o.order_id = p.order_id
+		WHERE p.next_attempt_at <= clock_timestamp()
+		ORDER BY p.next_attempt_at LIMIT batch
+		FOR NO KEY UPDATE OF o SKIP LOCKED
+	LOOP
+		PERFORM set_config('order_engine.tenant', due.tenant, true);
+		BEGIN
+			retried := retried + order_engine.retry_payment(due.payment_id)::integer;
+		EXCEPTION
+			WHEN lock_not_available OR deadlock_detected OR serialization_failure THEN
+				NULL;		-- its turn comes again
+			WHEN OTHERS THEN
+				RAISE LOG 'order_engine: payment % was not retried (SQLSTATE %)', due.payment_id, SQLSTATE;
+				BEGIN
+					PERFORM order_engine.postpone_payment(due.payment_id, clock_timestamp() + interval '5 minutes');
+				EXCEPTION WHEN OTHERS THEN
+					NULL;
+				END;
+		END;
+	END LOOP;
+	RETURN retried;
+END
+$$;
 COMMENT ON FUNCTION order_engine.retry_payments(integer) IS
-'Requests payments again whose next_attempt_at has come, at most batch of them, and returns how many; orders that are locked wait for the next call. Called by maintenance. Error: 22023.';
+'Requests payments again whose next_attempt_at has come, at most batch of them and each for no more than its order still needs, and returns how many; orders that are locked wait for the next call, and one that fails is tried again after 5 minutes and reported in the server log. History and events name the tenant of the order. Called by maintenance. Errors: 22004 and 22023.';

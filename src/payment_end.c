@@ -32,6 +32,15 @@ idle_authorization(const OePart *part)
 }
 
 void
+oe_payment_give_up(OeOrder *order, OePart *part, const char *reason, TimestampTz at)
+{
+	OePaymentEvent event = {.event = "void", .type = "payment.voided", .reason = reason, .at = at};
+
+	part->nulls[Anum_payment_next_attempt_at - 1] = true;
+	oe_payment_change(order, part, &event);
+}
+
+void
 oe_payment_give_back(OeOrder *order, OePart *part, bool void_authorized, bool refund_captured,
 					 const char *reason, TimestampTz at)
 {
@@ -42,12 +51,7 @@ oe_payment_give_back(OeOrder *order, OePart *part, bool void_authorized, bool re
 		if (oe_amount_is_positive(idle))
 			request_void(order, part, idle, reason, at);
 		else if (!part->nulls[Anum_payment_next_attempt_at - 1])
-		{
-			OePaymentEvent event = {.event = "void", .type = "payment.voided", .reason = reason, .at = at};
-
-			part->nulls[Anum_payment_next_attempt_at - 1] = true;
-			oe_payment_change(order, part, &event);
-		}
+			oe_payment_give_up(order, part, reason, at);
 	}
 	if (refund_captured)
 	{

@@ -1,6 +1,6 @@
 /*
  * payment_request.c
- *	  SQL functions request_payment and retry_payments: ask a payment service for
+ *	  SQL functions request_payment and retry_payment: ask a payment service for
  *	  something.
  *
  * To ask is to write a transaction in state initial, and the event that tells the
@@ -25,7 +25,8 @@
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(oe_request_payment);
-PG_FUNCTION_INFO_V1(oe_retry_payments);
+PG_FUNCTION_INFO_V1(oe_retry_payment);
+PG_FUNCTION_INFO_V1(oe_postpone_payment);
 
 /* arguments, as sql/56_payments.sql declares them */
 enum
@@ -269,83 +270,71 @@ oe_request_payment(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(id);
 }
 
-/* Sends the next attempt of a payment, unless its order does not want it any more. */
-static bool
-retry(int64 order_id, int64 payment_id)
+/*
+ * retry_payment(payment_id)
+ *		Sends the next attempt of a payment, unless its order does not want it any
+ *		more.
+ */
+Datum
+oe_retry_payment(PG_FUNCTION_ARGS)
 {
 	OePaymentTransaction transaction = {0};
 	OePaymentEvent event = {.event = "request", .type = "payment.requested",
 	.transaction = &transaction};
 	OeOrder		order;
 	OePart		part;
+	Numeric		amount;
 
-	oe_order_lock(order_id, LockWaitBlock, &order);
-	oe_part_lock(&oe_payment_kind, payment_id, LockWaitBlock, &part);
+	oe_part_read(&oe_payment_kind, PG_GETARG_INT64(0), &part);
+	oe_order_lock(part.order_id, LockWaitBlock, &order);
+	oe_part_lock(&oe_payment_kind, part.id, LockWaitBlock, &part);
 	event.at = GetCurrentTimestamp();
 	if (part.nulls[Anum_payment_next_attempt_at - 1] ||
 		DatumGetTimestampTz(part.values[Anum_payment_next_attempt_at - 1]) > event.at)
-		return false;			/* somebody was faster */
+		PG_RETURN_BOOL(false);	/* somebody was faster */
 	if (oe_order_is_dead(&order))
 	{
 		oe_payment_give_back(&order, &part, true, true, psprintf("order is %s", order.state), event.at);
-		return false;
+		PG_RETURN_BOOL(false);
+	}
+
+	/* units may have been cancelled since; what is planned counts as requested */
+	amount = oe_payment_get(&part, Anum_payment_amount);
+	amount = oe_amount_min(amount, oe_amount_add(oe_payment_open(&order), amount));
+	if (!oe_amount_is_positive(amount))
+	{
+		oe_payment_give_up(&order, &part, "nothing is left to pay", event.at);
+		oe_order_follow(&order);
+		PG_RETURN_BOOL(false);
 	}
 
 	transaction.kind = oe_payment_text(&part, Anum_payment_kind);
 	transaction.attempt = DatumGetInt32(part.values[Anum_payment_attempts - 1]) + 1;
 	transaction.reason = event.reason = psprintf("attempt %d", transaction.attempt);
-	oe_transaction_add(&part, &transaction, oe_payment_get(&part, Anum_payment_amount), event.at);
+	oe_transaction_add(&part, &transaction, amount, event.at);
 	part.nulls[Anum_payment_next_attempt_at - 1] = true;
 	oe_payment_change(&order, &part, &event);
 	oe_order_follow(&order);
-	return true;
+	PG_RETURN_BOOL(true);
 }
 
 /*
- * retry_payments(batch)
+ * postpone_payment(payment_id, until)
+ *		The order is locked.
  */
 Datum
-oe_retry_payments(PG_FUNCTION_ARGS)
+oe_postpone_payment(PG_FUNCTION_ARGS)
 {
-	/* orders that somebody works on have their turn later, so nobody is waited for */
 	static OeQuery query = {
-		"SELECT p.order_id, p.payment_id FROM order_engine.payment AS p"
-		" JOIN order_engine.orders AS o ON o.order_id = p.order_id"
-		" WHERE p.next_attempt_at <= pg_catalog.clock_timestamp()"
-		" ORDER BY p.next_attempt_at LIMIT $1 FOR NO KEY UPDATE OF o SKIP LOCKED",
-		1, {INT4OID}
+		"UPDATE order_engine.payment SET next_attempt_at = $2 WHERE payment_id = $1",
+		2, {INT8OID, TIMESTAMPTZOID}
 	};
-	MemoryContext caller = CurrentMemoryContext;
-	Datum		batch = PG_GETARG_DATUM(0);
-	int64	   *ids;
-	int			count;
-	int			retried = 0;
+	OePartUpdate update = {0};
+	Datum		values[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
+	OePart		part;
 
-	PreventCommandIfReadOnly("retry_payments()");
-	oe_arg_require(fcinfo, 0, "batch");
-	if (DatumGetInt32(batch) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"%s\" must be greater than 0", "batch")));
-
-	oe_spi_connect();
-	count = (int) oe_query_run(&query, &batch, NULL, false, SPI_OK_SELECT);
-	ids = MemoryContextAlloc(caller, Max(count, 1) * 2 * sizeof(int64));
-	for (int i = 0; i < count; i++)
-	{
-		bool		isnull;
-
-		for (int column = 0; column < 2; column++)
-			ids[i * 2 + column] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i],
-															  SPI_tuptable->tupdesc, column + 1, &isnull));
-	}
-	oe_spi_finish();
-
-	for (int i = 0; i < count; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (retry(ids[i * 2], ids[i * 2 + 1]))
-			retried++;
-	}
-	PG_RETURN_INT32(retried);
+	oe_part_lock(&oe_payment_kind, PG_GETARG_INT64(0), LockWaitBlock, &part);
+	update.to_state = part.state;
+	oe_part_update(&part, &query, values, NULL, &update);
+	PG_RETURN_VOID();
 }
