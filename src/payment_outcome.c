@@ -110,19 +110,6 @@ must_cancel(const OeOrder *order)
 		oe_guards_pass(transition, order, NULL, GetCurrentTimestamp(), &rejection);
 }
 
-/* Whether the payment came to nothing and will not be tried again. */
-static bool
-is_over(const OePart *part)
-{
-	OeUndecided undecided;
-
-	if (oe_amount_is_positive(oe_payment_get(part, Anum_payment_authorized)) ||
-		!part->nulls[Anum_payment_next_attempt_at - 1])
-		return false;
-	oe_payment_undecided(part->id, &undecided);
-	return !oe_amount_is_positive(undecided.authorizations) && !oe_amount_is_positive(undecided.captures);
-}
-
 static TimestampTz
 next_attempt(int32 attempts, TimestampTz at)
 {
@@ -133,34 +120,52 @@ next_attempt(int32 attempts, TimestampTz at)
 	return TimestampTzPlusMilliseconds(at, Min(delay, MAX_RETRY_DELAY) * 1000);
 }
 
+/*
+ * A request for money has failed, and is not made again.  When it was the last
+ * one, the payment has failed, and perhaps the order with it; but not the order
+ * when somebody has asked to give the payment up.
+ */
+static void
+stop_trying(OeOrder *order, OePart *part, OePaymentEvent *event)
+{
+	OeUndecided undecided;
+
+	oe_payment_undecided(part->id, &undecided);
+	if (!oe_amount_is_positive(oe_payment_get(part, Anum_payment_authorized)) &&
+		part->nulls[Anum_payment_next_attempt_at - 1] &&
+		!oe_amount_is_positive(undecided.authorizations) && !oe_amount_is_positive(undecided.captures))
+	{
+		event->event = "fail";
+		event->tells_cancel = true;
+		event->cancels_order = !oe_part_is_terminal(part) &&
+			!oe_amount_is_positive(undecided.voids) && must_cancel(order);
+	}
+	oe_payment_change(order, part, event);
+	if (event->cancels_order && must_cancel(order))
+		(void) oe_order_apply(order, "cancel", "payment failed", NULL, false);
+}
+
 /* The request that a payment began with has failed: once more, or never. */
 static void
-fail_attempt(OeOrder *order, OePart *part, const OePaymentTransaction *transaction, const OePaymentReport *report)
+fail_attempt(OeOrder *order, OePart *part, const OePaymentReport *report, OePaymentEvent *event)
 {
-	OePaymentEvent event = {.event = "attempt_failed", .type = "payment.attempt_failed",
-	.reason = transaction->reason, .at = report->at, .transaction = transaction};
 	int32		attempts = DatumGetInt32(part->values[Anum_payment_attempts - 1]) + 1;
+	OeUndecided undecided;
 
+	event->event = "attempt_failed";
+	event->type = "payment.attempt_failed";
 	part->values[Anum_payment_attempts - 1] = Int32GetDatum(attempts);
-	if (!report->final && attempts < oe_payment_attempts && !oe_order_is_dead(order))
+	oe_payment_undecided(part->id, &undecided);
+	if (report->final || attempts >= oe_payment_attempts || oe_order_is_dead(order) ||
+		oe_part_is_terminal(part) || oe_amount_is_positive(undecided.voids))
 	{
-		part->nulls[Anum_payment_next_attempt_at - 1] = false;
-		part->values[Anum_payment_next_attempt_at - 1] =
-			TimestampTzGetDatum(next_attempt(attempts, report->at));
-		oe_payment_change(order, part, &event);
+		stop_trying(order, part, event);
 		return;
 	}
-
-	part->nulls[Anum_payment_next_attempt_at - 1] = true;
-	if (is_over(part))
-	{
-		event.event = "fail";
-		event.tells_cancel = true;
-		event.cancels_order = must_cancel(order);
-	}
-	oe_payment_change(order, part, &event);
-	if (event.cancels_order && must_cancel(order))
-		(void) oe_order_apply(order, "cancel", "payment failed", NULL, false);
+	part->nulls[Anum_payment_next_attempt_at - 1] = false;
+	part->values[Anum_payment_next_attempt_at - 1] =
+		TimestampTzGetDatum(next_attempt(attempts, report->at));
+	oe_payment_change(order, part, event);
 }
 
 static void
@@ -172,7 +177,7 @@ fail(OeOrder *order, OePart *part, const OePaymentTransaction *transaction, cons
 	if (strcmp(transaction->kind, oe_payment_text(part, Anum_payment_kind)) == 0 &&
 		!oe_amount_is_positive(oe_payment_get(part, Anum_payment_authorized)))
 	{
-		fail_attempt(order, part, transaction, report);
+		fail_attempt(order, part, report, &event);
 		return;
 	}
 	if (is_kind(transaction, OE_REFUND))
@@ -194,8 +199,10 @@ fail(OeOrder *order, OePart *part, const OePaymentTransaction *transaction, cons
 	}
 	else if (is_kind(transaction, OE_CAPTURE))
 	{
-		event.event = is_over(part) ? "fail" : "capture_failed";
+		event.event = "capture_failed";
 		event.type = "payment.capture_failed";
+		stop_trying(order, part, &event);
+		return;
 	}
 	else
 	{
@@ -203,15 +210,6 @@ fail(OeOrder *order, OePart *part, const OePaymentTransaction *transaction, cons
 		event.type = "payment.attempt_failed";
 	}
 	oe_payment_change(order, part, &event);
-}
-
-static bool
-is_terminal(const OePart *part)
-{
-	const OeMachine *machine = oe_machine_by_id(part->machine_id);
-	int			state = oe_machine_state_no(machine, part->state);
-
-	return state >= 0 && machine->states[state].terminal;
 }
 
 /* Money that nobody waited for any more is given back at once. */
@@ -248,7 +246,7 @@ void
 oe_payment_decided(OeOrder *order, OePart *part, const OePaymentTransaction *transaction,
 				   const OePaymentReport *report)
 {
-	bool		was_over = is_terminal(part);
+	bool		was_over = oe_part_is_terminal(part);
 
 	if (strcmp(report->state, OE_SUCCESS) == 0)
 		succeed(order, part, transaction, report);
