@@ -39,7 +39,7 @@ CREATE TABLE order_engine.reservation (
 CREATE INDEX reservation_expires_idx ON order_engine.reservation (expires_at)
 	WHERE state = 'held' AND expires_at IS NOT NULL;
 COMMENT ON TABLE order_engine.reservation IS
-'Units held for an order or a cart, one row for each stock row that gave some.';
+'Units held for an order or a cart, one row for each stock row that gave some. A cart of untracked products alone has one released row without units.';
 COMMENT ON COLUMN order_engine.reservation.reservation_id IS 'Id of the reservation; for an order the order_id.';
 COMMENT ON COLUMN order_engine.reservation.expires_at IS 'When the hold ends by itself; null when it does not.';
 COMMENT ON COLUMN order_engine.reservation.created_at IS 'When it was made.';

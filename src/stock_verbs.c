@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "query.h"
 #include "record.h"
+#include "relations.h"
 #include "stock.h"
 #include "stock_held.h"
 #include "utils/builtins.h"
@@ -25,6 +26,28 @@
 PG_FUNCTION_INFO_V1(oe_reserve_stock);
 PG_FUNCTION_INFO_V1(oe_release_stock);
 PG_FUNCTION_INFO_V1(oe_expire_reservations);
+
+/* Of a cart that needs no stock this row alone tells that it was there. */
+static void
+append_empty(const OeReservation *reservation, const OeItem *item)
+{
+	Datum		values[Natts_reservation] = {0};
+	bool		nulls[Natts_reservation] = {false};
+
+#define SET(column, datum) values[Anum_reservation_##column - 1] = (datum)
+	SET(reservation_id, Int64GetDatum(reservation->reservation_id));
+	nulls[Anum_reservation_expires_at - 1] = true;
+	SET(created_at, TimestampTzGetDatum(reservation->at));
+	SET(sku, CStringGetTextDatum(item->sku));
+	SET(location, CStringGetTextDatum(item->location == NULL ? "default" : item->location));
+	SET(state, CStringGetTextDatum("released"));
+	if (reservation->ref != NULL)
+		SET(ref, CStringGetTextDatum(reservation->ref));
+	nulls[Anum_reservation_ref - 1] = reservation->ref == NULL;
+#undef SET
+	oe_append(oe_relid(OE_REL_RESERVATION), Natts_reservation, OE_CHECKED, values, nulls);
+	CommandCounterIncrement();
+}
 
 Datum
 oe_reserve_stock(PG_FUNCTION_ARGS)
@@ -80,7 +103,10 @@ oe_reserve_stock(PG_FUNCTION_ARGS)
 	reservation.reservation_id = oe_new_id();
 	if (oe_idempotency_claim(&call, psprintf(INT64_FORMAT, reservation.reservation_id), &stored))
 		PG_RETURN_INT64(pg_strtoint64(stored));
-	oe_stock_reserve(&reservation, needs, nneeds);
+	if (nneeds > 0)
+		oe_stock_reserve(&reservation, needs, nneeds);
+	else
+		append_empty(&reservation, &items[0]);
 	PG_RETURN_INT64(reservation.reservation_id);
 }
 

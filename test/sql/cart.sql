@@ -83,3 +83,10 @@ SELECT attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity":
 SELECT attempt($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', reservation_id => 0)$$);
 SELECT regexp_replace(line, 'reservation \d+', 'reservation ID') AS line
 FROM attempt(format($$SELECT order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', reservation_id => %s)$$, :id)) AS line;
+
+-- a cart that needs no stock is a cart, too
+SELECT order_engine.reserve_stock('[{"sku": "U", "quantity": 2}]', 'cart 8') AS cart \gset
+SELECT holder, sku, location, quantity, state FROM held WHERE holder = 'cart 8';
+SELECT order_engine.place_order('c', '[{"sku": "U", "quantity": 2}]', 'EUR', reservation_id => :cart) IS NOT NULL AS placed;
+SELECT order_engine.release_stock(:cart);
+SELECT * FROM order_engine.verify_stock();
