@@ -81,17 +81,22 @@ append_reservation(Reserve *r, const char *sku, const OeStockRow *row)
 	oe_append_row(r->reservations, values, nulls);
 }
 
-/* Stores what the rows give, and what reserves it. */
+/*
+ * Stores what the rows give, and what reserves it.  When a slot is left with fewer
+ * units than it keeps back, the others stand in for it: each becomes a new version,
+ * so that whoever has judged one of them by itself looks again.
+ */
 static void
 store(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
 {
 	const OeReservation *reservation = r->reservation;
+	bool		renew = oe_stock_keeps_back(rows, nrows) && !oe_stock_settled(rows, nrows);
 
 	for (int i = 0; i < nrows; i++)
 	{
 		OeStockRow *row = &rows[i];
 
-		if (row->take == 0 && row->freed == 0 && row->given == 0)
+		if (row->take == 0 && row->freed == 0 && row->given == 0 && !renew)
 			continue;
 		oe_stock_store(r->stock, row, sku, row->on_hand,
 					   (int64) row->reserved - row->freed - row->given + row->moved + row->take);
@@ -255,8 +260,8 @@ static bool
 lock_and_distribute(Reserve *r, const char *sku, const OeStockNeed *needs, int n,
 					OeStockRow *rows, int *nrows, LockExtent extent, int32 *missing)
 {
-	bool		settled = oe_stock_settled(rows, *nrows);
 	bool		one_location = *nrows > 0 && strcmp(rows[0].location, rows[*nrows - 1].location) == 0;
+	bool		one_suffices = extent == LOCK_ENOUGH && n == 1 && one_location && oe_stock_settled(rows, *nrows);
 	int			nlocked = 0;
 
 	for (int i = 0; i < *nrows; i++)
@@ -273,9 +278,23 @@ lock_and_distribute(Reserve *r, const char *sku, const OeStockNeed *needs, int n
 		else
 			continue;
 
+		/*
+		 * Whoever leaves a slot without what it keeps back has them all; now that we
+		 * have the first one this cannot happen any more, but it may have happened
+		 * while we waited.
+		 */
+		if (nlocked == 1 && one_suffices && *nrows > 1 && !IsolationUsesXactSnapshot())
+		{
+			int			nslots;
+			OeStockRow *slots;
+
+			oe_rows_refresh(r->stock);
+			slots = oe_stock_load(r->stock, sku, row->location, &nslots);
+			one_suffices = oe_stock_settled(slots, nslots);
+		}
+
 		/* a slot that has enough makes it needless to wait for the others */
-		if (extent == LOCK_ENOUGH && n == 1 && one_location && settled &&
-			oe_stock_free_units(row) - row->safety_stock >= needs[0].quantity)
+		if (one_suffices && oe_stock_free_units(row) - row->safety_stock >= needs[0].quantity)
 			break;
 	}
 	*nrows = nlocked;

@@ -149,6 +149,17 @@ oe_stock_settled(const OeStockRow *rows, int nrows)
 	return true;
 }
 
+bool
+oe_stock_keeps_back(const OeStockRow *rows, int nrows)
+{
+	for (int i = 0; i < nrows; i++)
+	{
+		if (rows[i].safety_stock > 0)
+			return true;
+	}
+	return false;
+}
+
 /* priority, then most stock; within a location the fullest slot */
 static int
 compare_preference(const void *a, const void *b)

@@ -33,6 +33,9 @@ extern int64 oe_stock_free_units(const OeStockRow *row);
  */
 extern bool oe_stock_settled(const OeStockRow *rows, int nrows);
 
+/* Whether any slot keeps units back. */
+extern bool oe_stock_keeps_back(const OeStockRow *rows, int nrows);
+
 /* The rows in the order in which they are drawn from. */
 extern OeStockRow **oe_stock_prefer(OeStockRow *rows, int nrows, const OePlaces *places);
 

@@ -229,7 +229,12 @@ store_source(Ship *s, const char *sku, Source *source)
 	int32		moved = source->leave - source->give;	/* to here, or away from here */
 
 	if (source->give == 0 && source->leave == 0)
+	{
+		/* it may stand in for a slot that has lost what it keeps back: see store() in stock.c */
+		if (source->locked && row->safety_stock > 0)
+			oe_stock_store(s->stock, row, sku, row->on_hand, row->reserved);
 		return;
+	}
 	oe_stock_store(s->stock, row, sku, (int64) row->on_hand - source->leave,
 				   (int64) row->reserved - source->give);
 	if (moved != 0)
