@@ -62,19 +62,25 @@ unpromised(const OeStockRow *slot)
 	return Max((int64) slot->on_hand - slot->reserved, 0);
 }
 
-/* Units that an adjustment may take from a slot: what is gone is gone, also when it was backordered. */
+/* Units that an adjustment may take: what is gone is gone, also when it was backordered. */
 static int64
-removable(const OeStockRow *slot)
+removable(int64 on_hand, int64 backorder_limit, int64 reserved)
 {
-	int64		units = (int64) slot->on_hand + slot->backorder_limit - slot->reserved;
-
-	return Max(Min(units, slot->on_hand), 0);
+	return Max(Min(on_hand + backorder_limit - reserved, on_hand), 0);
 }
 
-/* Decides which slots give units away; what a slot gives goes, negative, to "take". */
-static void
-drain(OeStockRow *slots, int n, int64 units, int64 (*available) (const OeStockRow *),
-	  const char *sku, const char *location)
+static int64
+removable_from(const OeStockRow *slot)
+{
+	return removable(slot->on_hand, slot->backorder_limit, slot->reserved);
+}
+
+/*
+ * Decides which slots give units away; what a slot gives goes, negative, to "take".
+ * Returns what they do not have.
+ */
+static int64
+drain(OeStockRow *slots, int n, int64 units, int64 (*available) (const OeStockRow *))
 {
 	int64		rest = units;
 
@@ -83,8 +89,7 @@ drain(OeStockRow *slots, int n, int64 units, int64 (*available) (const OeStockRo
 		slots[i].take = (int32) -Min(available(&slots[i]), rest);
 		rest += slots[i].take;
 	}
-	if (rest > 0)
-		not_enough(sku, location, units, units - rest);
+	return rest;
 }
 
 static void
@@ -97,17 +102,24 @@ fill(OeStockRow *slots, int n, int32 units, const char *sku, const char *locatio
 	oe_slots_fill(slots, n, units);
 }
 
-/* Stores what the slots take or give. */
+/*
+ * Stores what the slots take or give.  Where units are kept back every slot becomes
+ * a new version: a slot stands in for another one that has fewer than it keeps back,
+ * and whoever has judged it by itself shall look again.
+ */
 static void
 store(OeRows *stock, OeLedger *ledger, const char *kind, const char *reason,
 	  const char *sku, const char *location, OeStockRow *slots, int n)
 {
+	bool		renew = oe_slots_sum(slots, n).safety_stock > 0;
+
 	for (int i = 0; i < n; i++)
 	{
-		if (slots[i].take == 0)
+		if (slots[i].take == 0 && !renew)
 			continue;
 		oe_stock_store(stock, &slots[i], sku, (int64) slots[i].on_hand + slots[i].take, slots[i].reserved);
-		oe_ledger_add(ledger, 0, kind, reason, sku, location, slots[i].slot, slots[i].take, 0);
+		if (slots[i].take != 0)
+			oe_ledger_add(ledger, 0, kind, reason, sku, location, slots[i].slot, slots[i].take, 0);
 	}
 }
 
@@ -142,7 +154,9 @@ oe_adjust_stock(PG_FUNCTION_ARGS)
 	OeRows	   *stock;
 	OeStockRow *slots;
 	OeLedger	ledger;
+	OeSlotTotals totals;
 	int			n;
+	int64		available;
 	int64		on_hand;
 
 	oe_arg_require(fcinfo, 2, "delta");
@@ -169,16 +183,29 @@ oe_adjust_stock(PG_FUNCTION_ARGS)
 
 	stock = oe_rows_open(oe_relid(OE_REL_STOCK), RowExclusiveLock, 1, NULL);
 	slots = oe_slots_lock(stock, sku, location, true, &n);
-	on_hand = oe_slots_sum(slots, n).on_hand;
+	totals = oe_slots_sum(slots, n);
+	on_hand = totals.on_hand;
 	if (!PG_ARGISNULL(4))
 		check_expected(sku, location, PG_GETARG_INT32(4), on_hand);
-	if (delta < 0)
-		drain(slots, n, -(int64) delta, removable, sku, location);
-	else
-		fill(slots, n, delta, sku, location);
+	available = removable(totals.on_hand, totals.backorder_limit, totals.reserved);
+	if (-(int64) delta > available)
+		not_enough(sku, location, -(int64) delta, available);
 
 	oe_ledger_begin(&ledger, GetCurrentTimestamp());
-	store(stock, &ledger, "adjust", reason, sku, location, slots, n);
+	if (delta < 0 && drain(slots, n, -(int64) delta, removable_from) > 0)
+	{
+		/* one slot promised what is to go, another one may promise more: they share anew */
+		oe_ledger_add(&ledger, 0, "adjust", reason, sku, location, slots[0].slot, delta, 0);
+		slots[0].on_hand += delta;
+		totals.on_hand += delta;
+		oe_slots_spread(stock, &ledger, sku, location, slots, n, totals);
+	}
+	else
+	{
+		if (delta >= 0)
+			fill(slots, n, delta, sku, location);
+		store(stock, &ledger, "adjust", reason, sku, location, slots, n);
+	}
 	/* a count that found what was expected is worth a line, too */
 	if (delta == 0)
 		oe_ledger_add(&ledger, 0, "adjust", reason, sku, location, slots[0].slot, 0, 0);
@@ -203,6 +230,7 @@ oe_transfer_stock(PG_FUNCTION_ARGS)
 	char	   *stored;
 	OeRows	   *stock;
 	OeStockRow *slots[2];
+	OeSlotTotals totals;
 	int			n[2];
 	int			first;
 	OeLedger	ledger;
@@ -245,7 +273,11 @@ oe_transfer_stock(PG_FUNCTION_ARGS)
 	slots[first] = oe_slots_lock(stock, sku, locations[first], first == 1, &n[first]);
 	slots[1 - first] = oe_slots_lock(stock, sku, locations[1 - first], first == 0, &n[1 - first]);
 
-	drain(slots[0], n[0], quantity, unpromised, sku, locations[0]);
+	/* what one slot has promised beyond what lies there may lie in another one */
+	totals = oe_slots_sum(slots[0], n[0]);
+	if (quantity > totals.on_hand - totals.reserved)
+		not_enough(sku, locations[0], quantity, Max(totals.on_hand - totals.reserved, 0));
+	(void) drain(slots[0], n[0], quantity, unpromised);
 	fill(slots[1], n[1], quantity, sku, locations[1]);
 	oe_ledger_begin(&ledger, GetCurrentTimestamp());
 	for (int i = 0; i < 2; i++)

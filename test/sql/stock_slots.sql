@@ -153,3 +153,23 @@ SELECT attempt($$SELECT order_engine.transfer_stock('X', 'east', 'west', 1, 'r')
 SELECT attempt($$SELECT order_engine.transfer_stock('A', 'east', 'west', 1, NULL)$$);
 SELECT attempt($$SELECT order_engine.expire_reservations(0)$$);
 SELECT attempt($$SELECT order_engine.expire_reservations(NULL)$$);
+
+-- what a slot has promised beyond what lies in it may lie in another one: it cannot be moved away
+SELECT order_engine.upsert_product(sku, sku, 1, 'EUR') FROM unnest('{F,G}'::text[]) AS sku;
+SELECT order_engine.adjust_stock('F', 'east', 10, 'r'), order_engine.set_slots('F', 'east', 2), order_engine.set_backorder_limit('F', 'east', 8);
+SELECT order_engine.reserve_stock(jsonb_build_array(jsonb_build_object('sku', 'F', 'quantity', n))) IS NOT NULL AS held FROM unnest('{5,5,4}'::integer[]) n;
+SELECT order_engine.release_stock(reservation_id) FROM order_engine.reservation WHERE sku = 'F' AND slot = 1;
+SELECT * FROM level WHERE sku = 'F';
+SELECT attempt($$SELECT order_engine.transfer_stock('F', 'east', 'west', 2, 'r')$$);
+SELECT order_engine.transfer_stock('F', 'east', 'west', 1, 'r');
+SELECT * FROM level WHERE sku = 'F';
+-- how much can be taken away does not depend on the slots
+SELECT order_engine.adjust_stock('G', 'east', 10, 'r'), order_engine.set_slots('G', 'east', 2), order_engine.set_backorder_limit('G', 'east', 10);
+SELECT order_engine.reserve_stock('[{"sku": "G", "quantity": 5}]') AS g1, order_engine.reserve_stock('[{"sku": "G", "quantity": 10}]') AS g2 \gset
+SELECT order_engine.release_stock(:g1);
+SELECT on_hand, reserved, beyond FROM level WHERE sku = 'G' ORDER BY reserved;
+SELECT attempt($$SELECT order_engine.adjust_stock('G', 'east', -11, 'r')$$);
+SELECT order_engine.adjust_stock('G', 'east', -10, 'burnt');
+SELECT on_hand, reserved, beyond FROM level WHERE sku = 'G' ORDER BY reserved;
+SELECT kind, reason, sum(on_hand_delta) FROM order_engine.stock_movement WHERE sku = 'G' AND on_hand_delta <> 0 GROUP BY kind, reason ORDER BY kind, reason;
+SELECT * FROM order_engine.verify_stock();
