@@ -36,6 +36,9 @@
 /* how often a slot is looked for that is free, or will be, before all are waited for in order */
 #define FREE_SLOT_ATTEMPTS	8
 
+/* how many slots one look finds busy before it waits: each try locks the page that many share */
+#define BUSY_SLOTS	2
+
 typedef struct Reserve
 {
 	const OeReservation *reservation;
@@ -120,29 +123,34 @@ store(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
 
 /*
  * Takes one need from one slot that has enough.  When all of these are busy it
- * waits for one, without a lock on it, and looks again: a lock that turns out to
- * be of no use would have been taken out of order.  False: nothing was taken and
- * nothing is locked.
+ * stands in line for one, without a lock on it, and looks again: a lock that turns
+ * out to be of no use would have been taken out of order.  False: nothing was taken
+ * and nothing is locked.  "rows" is what r->stock shows.
  */
 static bool
-take_free_slot(Reserve *r, const OeStockNeed *need)
+take_free_slot(Reserve *r, const OeStockNeed *need, OeStockRow *rows, int nrows)
 {
+	OeStockRow	awaited = {0};	/* in whose line we stand, if it has a location */
+	bool		taken = false;
+
 	for (int attempt = 0; attempt < FREE_SLOT_ATTEMPTS; attempt++)
 	{
-		OeStockRow *rows;
 		OeStockRow **preferred;
-		int			nrows;
+		OeStockRow *busy = NULL;
 		int			first = 0;
 		int			nslots = 0;
+		int			start = MyProcPid;
+		int			nbusy = 0;
 		bool		changed = false;
-		OeStockRow *busy = NULL;
 
 		if (attempt > 0)
+		{
 			oe_rows_refresh(r->stock);
-		rows = oe_stock_load(r->stock, need->sku, need->location, &nrows);
-		nrows = oe_stock_eligible(rows, nrows, need, 1, &r->places);
+			rows = oe_stock_load(r->stock, need->sku, need->location, &nrows);
+			nrows = oe_stock_eligible(rows, nrows, need, 1, &r->places);
+		}
 		if (!oe_stock_settled(rows, nrows))
-			return false;
+			break;
 		preferred = oe_stock_prefer(rows, nrows, &r->places);
 
 		/* only the slots of the location whose turn it is */
@@ -152,9 +160,16 @@ take_free_slot(Reserve *r, const OeStockNeed *need)
 			   strcmp(preferred[first + nslots]->location, preferred[first]->location) == 0)
 			nslots++;
 
-		for (int i = 0; i < nslots; i++)
+		/* the one that we waited for is ours to try first */
+		for (int i = 0; i < nslots && awaited.location != NULL; i++)
 		{
-			OeStockRow *row = preferred[first + (i + MyProcPid) % nslots];
+			if (preferred[first + i]->slot == awaited.slot &&
+				strcmp(preferred[first + i]->location, awaited.location) == 0)
+				start = i;
+		}
+		for (int i = 0; i < nslots && !taken && nbusy < BUSY_SLOTS; i++)
+		{
+			OeStockRow *row = preferred[first + (start + i) % nslots];
 			OeRowLock	lock;
 
 			if (oe_stock_free_units(row) - row->safety_stock < need->quantity)
@@ -164,21 +179,32 @@ take_free_slot(Reserve *r, const OeStockNeed *need)
 			{
 				row->take = need->quantity;
 				store(r, need->sku, row, 1);
-				return true;
+				taken = true;
 			}
 			changed |= (lock == OE_ROW_CHANGED);
-			if (lock == OE_ROW_BUSY && busy == NULL)
+			if (lock == OE_ROW_BUSY && nbusy++ == 0)
 				busy = row;
 		}
-		if (busy != NULL && !changed)
+		if (taken || (busy == NULL && !changed))
+			break;
+		if (busy == NULL || changed)
+			continue;
+
+		/* who stands at the head of a line stays there */
+		if (awaited.location == NULL || awaited.slot != busy->slot ||
+			strcmp(awaited.location, busy->location) != 0)
 		{
-			oe_rows_end(r->stock);
-			oe_stock_wait(busy);
+			if (awaited.location != NULL)
+				oe_stock_leave_line(&awaited);
+			awaited = *busy;
+			oe_stock_enter_line(&awaited);
 		}
-		else if (!changed)
-			return false;
+		oe_rows_end(r->stock);
+		oe_stock_wait(&awaited);
 	}
-	return false;
+	if (awaited.location != NULL)
+		oe_stock_leave_line(&awaited);
+	return taken;
 }
 
 /*
@@ -337,7 +363,7 @@ reserve_sku(Reserve *r, const char *sku, OeStockNeed *needs, int n, const OeHeld
 	int32	   *missing = palloc(Max(n, 1) * sizeof(int32));
 
 	rows = load_rows(r, sku, needs, n, given, ngiven, &nrows);
-	if (n == 1 && ngiven == 0 && nrows > 1 && r->nshortages == 0 && take_free_slot(r, &needs[0]))
+	if (n == 1 && ngiven == 0 && nrows > 1 && r->nshortages == 0 && take_free_slot(r, &needs[0], rows, nrows))
 		return;
 
 	if (ngiven > 0)

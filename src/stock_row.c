@@ -112,8 +112,8 @@ oe_stock_load(OeRows *stock, const char *sku, const char *location, int *count)
  * somebody has a pin the page cannot be pruned, and the versions of a hot row
  * pile up.
  */
-static void
-wait_for_holder(const OeStockRow *row)
+void
+oe_stock_wait(const OeStockRow *row)
 {
 	SnapshotData dirty;
 	OeRows	   *rows;
@@ -158,6 +158,24 @@ set_gate(LOCKTAG *gate, const OeStockRow *row)
 	SET_LOCKTAG_ADVISORY(*gate, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, 0x0e);
 }
 
+void
+oe_stock_enter_line(const OeStockRow *row)
+{
+	LOCKTAG		gate;
+
+	set_gate(&gate, row);
+	(void) LockAcquire(&gate, ExclusiveLock, false, false);
+}
+
+void
+oe_stock_leave_line(const OeStockRow *row)
+{
+	LOCKTAG		gate;
+
+	set_gate(&gate, row);
+	(void) LockRelease(&gate, ExclusiveLock, false);
+}
+
 bool
 oe_stock_lock(OeRows *stock, OeStockRow *row)
 {
@@ -165,34 +183,20 @@ oe_stock_lock(OeRows *stock, OeStockRow *row)
 
 	if (result == OE_ROW_BUSY)
 	{
-		LOCKTAG		gate;
-
-		set_gate(&gate, row);
-		(void) LockAcquire(&gate, ExclusiveLock, false, false);
+		oe_stock_enter_line(row);
 		for (int attempt = 0; attempt < MAX_WAITS && result == OE_ROW_BUSY; attempt++)
 		{
-			wait_for_holder(row);
+			oe_stock_wait(row);
 			result = oe_rows_lock(stock, &row->tid, LockWaitSkip, true);
 		}
 		if (result == OE_ROW_BUSY)
 			result = oe_rows_lock(stock, &row->tid, LockWaitBlock, true);
-		(void) LockRelease(&gate, ExclusiveLock, false);
+		oe_stock_leave_line(row);
 	}
 	if (result != OE_ROW_LOCKED)
 		return false;
 	read_counters(stock, row);
 	return true;
-}
-
-void
-oe_stock_wait(const OeStockRow *row)
-{
-	LOCKTAG		gate;
-
-	set_gate(&gate, row);
-	(void) LockAcquire(&gate, ExclusiveLock, false, false);
-	wait_for_holder(row);
-	(void) LockRelease(&gate, ExclusiveLock, false);
 }
 
 void

@@ -90,9 +90,11 @@ extern OeStockRow *oe_stock_load(OeRows *stock, const char *sku, const char *loc
 extern bool oe_stock_lock(OeRows *stock, OeStockRow *row);
 
 /*
- * Waits until nobody else waits for the row, and its holder is done; takes no
- * lock on the row.
+ * Stands in line for a row, and leaves the line; at its head, waits until the
+ * holder of the row is done.  None of them takes a lock on the row.
  */
+extern void oe_stock_enter_line(const OeStockRow *row);
+extern void oe_stock_leave_line(const OeStockRow *row);
 extern void oe_stock_wait(const OeStockRow *row);
 
 /*
