@@ -11,7 +11,8 @@
  *
  * Accidents survived: an error in a call.  The transaction is rolled back, the
  * log says so once for each SQLSTATE, and the next interval tries again; events
- * are delivered meanwhile.
+ * are delivered meanwhile.  A guard of a user that does not end: nothing is
+ * delivered while a call runs, so it is cancelled.
  */
 #include "postgres.h"
 
@@ -21,6 +22,7 @@
 #include "pgstat.h"
 #include "settings.h"
 #include "utils/memutils.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 #include "worker_sql.h"
 
@@ -29,6 +31,9 @@
  * not see at a glance whether they are running.
  */
 #define CALL	"order_engine.run_maintenance(60, '20 milliseconds')"
+
+/* far more than a call takes, unless something in it hangs */
+#define CANCEL_AFTER_MS	5000
 
 /* share of the time that requests get while there are some */
 #define BUSY_PAUSE	4
@@ -50,10 +55,13 @@ call(void)
 	bool		isnull;
 
 	oe_worker_begin("maintenance");
+	enable_timeout_after(STATEMENT_TIMEOUT, CANCEL_AFTER_MS);
 	(void) oe_worker_execute(&plan, "SELECT (" CALL " ->> 'more')::boolean",
 							 0, NULL, NULL, NULL, SPI_OK_SELECT);
 	more = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	QueryCancelPending = false; /* it came too late */
 	oe_worker_commit();
 
 	nreported = 0;
@@ -97,6 +105,8 @@ oe_maintenance_run(TimestampTz now, bool busy)
 
 		/* as the main loop of a backend does it */
 		HOLD_INTERRUPTS();
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		QueryCancelPending = false; /* it may have come for what has failed already */
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();

@@ -75,7 +75,7 @@ BEGIN
 		UPDATE order_engine.order_return r SET expires_at = set_limit.expires_at WHERE r.return_id = set_limit.id;
 	END CASE;
 	RETURN FOUND;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN assert_failure OR OTHERS THEN
 	RAISE LOG 'order_engine: the time limit of % % could not be moved (SQLSTATE %)', set_limit.entity, set_limit.id, SQLSTATE;
 	RETURN false;
 END
@@ -127,7 +127,7 @@ BEGIN
 	-- in the order of locks: what takes orders first, what takes stock alone last; an error of one spoils no other
 	BEGIN
 		payments := order_engine.retry_payments(batch);
-	EXCEPTION WHEN OTHERS THEN
+	EXCEPTION WHEN assert_failure OR OTHERS THEN
 		RAISE LOG 'order_engine: payments were not retried (SQLSTATE %)', SQLSTATE;
 	END;
 
@@ -159,7 +159,9 @@ BEGIN
 		END IF;
 		PERFORM set_config('order_engine.tenant', found_due.tenant, true);
 		BEGIN
-			IF order_engine.transition(due.entity, due.id, found_due.event, 'time limit') <> found_due.state THEN
+			-- where it is again, what follows by itself may have led it back, with a limit that begins anew
+			IF order_engine.transition(due.entity, due.id, found_due.event, 'time limit') <> found_due.state
+				OR (order_engine.lock_due(due.entity, due.id, began)).state IS NULL THEN
 				fired := fired + 1;
 			ELSE
 				-- an event that leads to where it is already
@@ -169,18 +171,22 @@ BEGIN
 			WHEN lock_not_available OR deadlock_detected OR serialization_failure THEN
 				-- its turn comes again behind those that nobody is at
 				moved := moved + order_engine.set_limit(due.entity, due.id, began + interval '5 seconds')::integer;
-			WHEN OTHERS THEN
+			-- OTHERS leaves out what a guard that does not end, or an ASSERT in it, would stop all the others with
+			WHEN query_canceled OR assert_failure OR OTHERS THEN
 				RAISE LOG 'order_engine: event "%" of % % was refused at its time limit (SQLSTATE %)',
 					found_due.event, due.entity, due.id, SQLSTATE;
 				refused := refused + 1;
 				moved := moved + order_engine.set_limit(due.entity, due.id, began + interval '5 minutes')::integer;
+				-- the caller's time is up: what is done is kept
+				stopped := SQLSTATE = '57014';
+				EXIT WHEN stopped;
 		END;
 	END LOOP;
 	PERFORM set_config('order_engine.tenant', '', true);
 
 	BEGIN
 		reservations := order_engine.expire_reservations(batch);
-	EXCEPTION WHEN OTHERS THEN
+	EXCEPTION WHEN assert_failure OR OTHERS THEN
 		RAISE LOG 'order_engine: carts were not expired (SQLSTATE %)', SQLSTATE;
 	END;
 
@@ -198,5 +204,5 @@ $$;
 COMMENT ON FUNCTION order_engine.run_maintenance(integer, interval) IS
 'Does what has become due: deletes idempotency keys older than order_engine.idempotency_retention, and fires the event on_limit of orders, payments, fulfillments and returns whose expires_at has passed, oldest first, repeats failed authorizations whose time has come (retry_payments) and gives back the stock of carts that have expired (expire_reservations). '
 'At most batch of each kind, and no longer than time_limit. Returns how many as {"expired_keys", "limits_fired", "limits_refused", "reservations_expired", "payments_retried"}, and "more": whether to call again at once. '
-'What somebody has locked is left for a later run. An event that is refused (a guard, a hold) is tried again after 5 minutes and reported in the server log, by id and SQLSTATE. History and events name the actor order_engine and the tenant of the order. '
+'What somebody has locked is left for a later run. An event that is refused (a guard, a hold) is tried again after 5 minutes and reported in the server log, by id and SQLSTATE. One that is cancelled (statement_timeout, a guard that does not end) counts as refused, and ends the call, which keeps what it has done. History and events name the actor order_engine and the tenant of the order. '
 'Safe in several sessions at once and beside the worker, which calls it each order_engine.maintenance_interval. Its locks last to the end of the transaction, so call it in one of its own. Errors: 22004 and 22023 for arguments.';

@@ -124,6 +124,30 @@ DROP TRIGGER refuse ON order_engine.orders;
 DROP FUNCTION refuse();
 SELECT order_engine.run_maintenance() ->> 'limits_fired' AS fired;
 
+-- guards that no OTHERS catches keep the others from nothing, too
+CREATE SCHEMA regress_guard;
+CREATE FUNCTION regress_guard.asserts(bigint) RETURNS text LANGUAGE plpgsql AS $$BEGIN ASSERT false, 'never'; END$$;
+CREATE FUNCTION regress_guard.cancels(bigint) RETURNS text LANGUAGE plpgsql AS $$BEGIN RAISE query_canceled; END$$;
+SELECT order_engine.publish_machine(order_engine.define_machine('order', 'own', '{"initial": "new",
+	"states": {"new": {}, "open": {"limit": "1 hour", "on_limit": "remind"}, "reminded": {}, "asserts": {"on_limit": "close"}, "cancels": {"on_limit": "close"}, "closed": {"terminal": true}},
+	"transitions": [{"event": "place", "from": "new", "to": "open"},
+		{"event": "remind", "from": "open", "to": "reminded"}, {"event": "resume", "from": "reminded", "to": "open", "automatic": true},
+		{"event": "assert", "from": "open", "to": "asserts"}, {"event": "cancel", "from": "open", "to": "cancels"},
+		{"event": "close", "from": "asserts", "to": "closed", "guards": ["regress_guard.asserts"]},
+		{"event": "close", "from": "cancels", "to": "closed", "guards": ["regress_guard.cancels"]}]}'));
+SET order_engine.order_machine = 'own';
+SELECT place('asserts', 3), place('cancels', 2), place('behind', 1);
+RESET order_engine.order_machine;
+UPDATE order_engine.orders SET state = order_number WHERE order_number IN ('asserts', 'cancels');
+UPDATE order_engine.orders SET expires_at = now() - make_interval(secs => CASE order_number WHEN 'asserts' THEN 3 ELSE 2 END)
+WHERE order_number IN ('asserts', 'cancels');
+-- a cancelled call keeps what it has done, and the next one gets further
+SELECT order_engine.run_maintenance();
+SELECT * FROM shown WHERE order_number IN ('asserts', 'cancels', 'behind') ORDER BY 1;
+-- the reminder led back to where the order was, and its limit began anew
+SELECT order_engine.run_maintenance();
+SELECT * FROM shown WHERE order_number IN ('asserts', 'cancels', 'behind') ORDER BY 1;
+
 -- a cart whose time has passed
 SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 3}]', 'cart', '1 hour') IS NOT NULL AS reserved;
 UPDATE order_engine.reservation SET expires_at = now() WHERE ref = 'cart';

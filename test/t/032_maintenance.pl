@@ -127,6 +127,29 @@ is($node->worker_pid, $worker, 'and when the reason is gone, it goes on');
 $receiver->wait_for('/shop', accepted => $accepted);
 
 #
+# A guard that does not end
+#
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION public.hangs(bigint) RETURNS text LANGUAGE sql AS 'SELECT pg_sleep(3600)::text';
+	SELECT order_engine.publish_machine(order_engine.define_machine('order', 'hangs', '{"initial": "new",
+		"states": {"new": {}, "open": {"on_limit": "close"}, "closed": {"terminal": true}},
+		"transitions": [{"event": "place", "from": "new", "to": "open"},
+			{"event": "close", "from": "open", "to": "closed", "guards": ["public.hangs"], "effects": ["release_stock"]}]}'));
+	SET order_engine.order_machine = 'hangs';
+	SELECT order_engine.place_order('ada', '[{"sku": "TEA", "quantity": 1}]', 'EUR', hold_for => '1 ms')});
+$accepted++;
+$id = place('1 ms');
+$accepted += 2;
+$node->wait_for_value(state_of($id), 'expired');
+pass('others have their turn behind a guard that does not end');
+$receiver->wait_for('/shop', accepted => $accepted);
+is(matches(qr/was refused at its time limit \(SQLSTATE 57014\)/), 1, 'the log tells of it');
+is($node->worker_pid, $worker, 'and it is the same worker still');
+$node->safe_psql('postgres', q{
+	SELECT order_engine.force_transition('order', order_id, 'close', 'hangs') FROM order_engine.orders WHERE state = 'open'});
+$accepted++;
+
+#
 # Switched off; then a backlog
 #
 $node->configure('order_engine.maintenance_interval' => '0');
