@@ -275,6 +275,17 @@ SELECT order_engine.record_payment(:c, 'success', 'p2', 6);
 SELECT * FROM pay WHERE id = :id;
 SELECT * FROM money WHERE id = :id;
 SELECT seq, type, "from", "to", kind, amount, reason FROM event WHERE id = :id;
+-- a payment that is forced to its end while its authorization and its void are undecided counts for nothing, not for less
+SELECT pg_temp.place(1) AS id \gset
+SELECT order_engine.request_payment(:id, 'authorization') AS a \gset
+SELECT order_engine.request_payment(:id, 'void', payment_id => pg_temp.payment_of(:a)) AS v \gset
+SELECT order_engine.force_transition('payment', pg_temp.payment_of(:a), 'fail', 'the service lost it');
+SELECT * FROM money WHERE id = :id;
+SELECT order_engine.record_payment(:a, 'success', 'forced1');
+SELECT order_engine.record_payment(:v, 'success', 'forced2');
+SELECT * FROM money WHERE id = :id;
+SELECT * FROM pay WHERE id = :id;
+SELECT * FROM order_engine.verify_orders();
 -- what is reported is recorded, whatever the machine thinks of it
 SELECT order_engine.publish_machine(order_engine.define_machine('payment', 'default', '{"initial": "asked", "states": {"asked": {}, "done": {"terminal": true}},
 	"transitions": [{"event": "capture", "from": "asked", "to": "done", "guards": ["refund_complete"]}]}'));
