@@ -90,12 +90,13 @@ CREATE FUNCTION order_engine.force_transition(
 	event text,
 	reason text,
 	metadata jsonb DEFAULT NULL,
-	idempotency_key text DEFAULT NULL)
+	idempotency_key text DEFAULT NULL,
+	expected_version bigint DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_force_transition';
-COMMENT ON FUNCTION order_engine.force_transition(text, bigint, text, text, jsonb, text) IS
-'Applies an event as transition() does, but asks no guards, neither built-in ones nor functions; for operators. history says forced, and so does the event. The reason is required. What it does not override: the machine itself (an event that the state does not have is OE001), CHECK constraints, and stock that is not there (OE202). Transitions that follow by themselves are asked as ever. Errors: those of transition() without OE002 and OE003, 22004 and 22023 for the reason.';
+COMMENT ON FUNCTION order_engine.force_transition(text, bigint, text, text, jsonb, text, bigint) IS
+'Applies an event as transition() does, also with expected_version, but asks no guards, neither built-in ones nor functions; for operators. history says forced, and so does the event. The reason is required. What it does not override: the machine itself (an event that the state does not have is OE001), CHECK constraints, and stock that is not there (OE202). Transitions that follow by themselves are asked as ever. Errors: those of transition() without those of its guards, 22004 and 22023 for the reason.';
 
 CREATE FUNCTION order_engine.allowed_events(entity text, id bigint)
 RETURNS TABLE (event text, to_state text, allowed boolean, reason text)

@@ -39,14 +39,15 @@ CREATE FUNCTION order_engine.cancel_order(
 	order_id bigint,
 	reason text,
 	items jsonb DEFAULT NULL,
-	idempotency_key text DEFAULT NULL)
+	idempotency_key text DEFAULT NULL,
+	expected_version bigint DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_cancel_order';
-COMMENT ON FUNCTION order_engine.cancel_order(bigint, text, jsonb, text) IS
+COMMENT ON FUNCTION order_engine.cancel_order(bigint, text, jsonb, text, bigint) IS
 'Cancels an order, or with items ([{"line_no", "quantity"}, ...]) some units of it, gives their stock back and returns the order''s state. '
 'Cancelled units lower lines_total and total; shipping, tax and discount stay. Whoever cancels the last units cancels the order. '
-'Errors: 22004 and 22023 for arguments and for a discount that would exceed the rest, OE001 when the state has no event cancel, OE002 when something was shipped, OE005 for a missing order, OE101 and OE102 for the key, OE301 for more units than can be cancelled.';
+'Errors: 22004 and 22023 for arguments and for a discount that would exceed the rest, OE001 when the state has no event cancel, OE002 when something was shipped, OE003 when the order does not have the expected version, OE005 for a missing order, OE101 and OE102 for the key, OE301 for more units than can be cancelled.';
 
 CREATE FUNCTION order_engine.order_json(order_id bigint) RETURNS jsonb
 LANGUAGE C STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

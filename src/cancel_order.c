@@ -239,6 +239,9 @@ cancel_units(OeOrder *order, Line *lines, int nlines, const char *reason)
 	oe_order_follow(order);
 }
 
+/*
+ * cancel_order(order_id, reason, items, idempotency_key, expected_version)
+ */
 Datum
 oe_cancel_order(PG_FUNCTION_ARGS)
 {
@@ -259,6 +262,8 @@ oe_cancel_order(PG_FUNCTION_ARGS)
 	oe_jsonb_push_int64(&state, "order_id", PG_GETARG_INT64(0));
 	oe_jsonb_push_text(&state, "reason", reason);
 	oe_jsonb_push_jsonb(&state, "items", items);
+	if (!PG_ARGISNULL(4))
+		oe_jsonb_push_int64(&state, "expected_version", PG_GETARG_INT64(4));
 	if (oe_idempotency_begin(&call, "cancel_order", oe_arg_text_or_null(fcinfo, 3),
 							 JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)), &result))
 		PG_RETURN_TEXT_P(cstring_to_text(result));
@@ -267,6 +272,8 @@ oe_cancel_order(PG_FUNCTION_ARGS)
 	oe_order_lock(PG_GETARG_INT64(0), oe_idempotency_lock_policy(&call), &order);
 	if (oe_idempotency_recheck(&call, &result))
 		PG_RETURN_TEXT_P(cstring_to_text(result));
+	if (!PG_ARGISNULL(4))
+		oe_order_check_version(&order, PG_GETARG_INT64(4));
 
 	if (items != NULL)
 	{

@@ -146,7 +146,7 @@ release(int64 hold_id, const char *note, TimestampTz at, char **reason)
 }
 
 /*
- * place_hold(order_id, reason, note, idempotency_key)
+ * place_hold(order_id, reason, note, idempotency_key, expected_version)
  */
 Datum
 oe_place_hold(PG_FUNCTION_ARGS)
@@ -165,6 +165,8 @@ oe_place_hold(PG_FUNCTION_ARGS)
 	oe_jsonb_push_int64(&request, "order_id", PG_GETARG_INT64(0));
 	oe_jsonb_push_text(&request, "reason", reason);
 	oe_jsonb_push_text(&request, "note", note);
+	if (!PG_ARGISNULL(4))
+		oe_jsonb_push_int64(&request, "expected_version", PG_GETARG_INT64(4));
 	if (oe_idempotency_begin(&call, "place_hold", key,
 							 JsonbValueToJsonb(pushJsonbValue(&request, WJB_END_OBJECT, NULL)),
 							 &result))
@@ -174,6 +176,8 @@ oe_place_hold(PG_FUNCTION_ARGS)
 	oe_order_lock(PG_GETARG_INT64(0), oe_idempotency_lock_policy(&call), &order);
 	if (oe_idempotency_recheck(&call, &result))
 		PG_RETURN_INT64(pg_strtoint64(result));
+	if (!PG_ARGISNULL(4))
+		oe_order_check_version(&order, PG_GETARG_INT64(4));
 
 	hold_id = oe_hold_place(&order, reason, note, GetCurrentTimestamp());
 	oe_order_follow(&order);
@@ -182,7 +186,7 @@ oe_place_hold(PG_FUNCTION_ARGS)
 }
 
 /*
- * release_hold(hold_id, note, idempotency_key)
+ * release_hold(hold_id, note, idempotency_key, expected_version)
  */
 Datum
 oe_release_hold(PG_FUNCTION_ARGS)
@@ -203,6 +207,8 @@ oe_release_hold(PG_FUNCTION_ARGS)
 	(void) pushJsonbValue(&request, WJB_BEGIN_OBJECT, NULL);
 	oe_jsonb_push_int64(&request, "hold_id", hold_id);
 	oe_jsonb_push_text(&request, "note", note);
+	if (!PG_ARGISNULL(3))
+		oe_jsonb_push_int64(&request, "expected_version", PG_GETARG_INT64(3));
 	if (oe_idempotency_begin(&call, "release_hold", key,
 							 JsonbValueToJsonb(pushJsonbValue(&request, WJB_END_OBJECT, NULL)),
 							 &result))
@@ -212,6 +218,8 @@ oe_release_hold(PG_FUNCTION_ARGS)
 	oe_order_lock(order_of(hold_id), oe_idempotency_lock_policy(&call), &order);
 	if (oe_idempotency_recheck(&call, &result))
 		PG_RETURN_BOOL(strcmp(result, "true") == 0);
+	if (!PG_ARGISNULL(3))
+		oe_order_check_version(&order, PG_GETARG_INT64(3));
 
 	at = GetCurrentTimestamp();
 	released = release(hold_id, note, at, &reason);

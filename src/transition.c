@@ -265,12 +265,13 @@ oe_transition(PG_FUNCTION_ARGS)
 }
 
 /*
- * force_transition(entity, id, event, reason, metadata, idempotency_key)
+ * force_transition(entity, id, event, reason, metadata, idempotency_key, expected_version)
  */
 Datum
 oe_force_transition(PG_FUNCTION_ARGS)
 {
 	Request		request = {.operation = "force_transition", .forced = true};
+	int64		expected_version;
 
 	request.entity = oe_arg_name(fcinfo, 0, "entity");
 	request.event = oe_arg_name(fcinfo, 2, "event");
@@ -278,6 +279,11 @@ oe_force_transition(PG_FUNCTION_ARGS)
 	request.reason = oe_arg_text_or_null(fcinfo, 3);
 	request.metadata = oe_arg_metadata(fcinfo, 4, "metadata");
 	request.key = oe_arg_name_or_null(fcinfo, 5, "idempotency_key");
+	if (!PG_ARGISNULL(6))
+	{
+		expected_version = PG_GETARG_INT64(6);
+		request.expected_version = &expected_version;
+	}
 	oe_arg_require(fcinfo, 1, "id");
 	request.id = PG_GETARG_INT64(1);
 	if (request.reason[strspn(request.reason, " \t\n\r")] == '\0')
