@@ -103,7 +103,8 @@ DECLARE
 	fired integer := 0;
 	refused integer := 0;
 	moved integer := 0;
-	stopped boolean := false;
+	stopped boolean := false;	-- before the last row that was due
+	cancelled boolean := false;
 	due record;
 	found_due record;
 BEGIN
@@ -123,13 +124,6 @@ BEGIN
 	END IF;
 
 	keys := order_engine.delete_expired_keys(batch);
-
-	-- in the order of locks: what takes orders first, what takes stock alone last; an error of one spoils no other
-	BEGIN
-		payments := order_engine.retry_payments(batch);
-	EXCEPTION WHEN assert_failure OR OTHERS THEN
-		RAISE LOG 'order_engine: payments were not retried (SQLSTATE %)', SQLSTATE;
-	END;
 
 	until := clock_timestamp() + time_limit;
 
@@ -178,11 +172,20 @@ BEGIN
 				refused := refused + 1;
 				moved := moved + order_engine.set_limit(due.entity, due.id, began + interval '5 minutes')::integer;
 				-- the caller's time is up: what is done is kept
-				stopped := SQLSTATE = '57014';
-				EXIT WHEN stopped;
+				cancelled := SQLSTATE = '57014';
+				EXIT WHEN cancelled;
 		END;
 	END LOOP;
 	PERFORM set_config('order_engine.tenant', '', true);
+
+	-- in the order of locks: what takes orders first, what takes stock alone last; an error of one spoils no other
+	IF NOT cancelled THEN
+		BEGIN
+			payments := order_engine.retry_payments(batch);
+		EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
+			RAISE LOG 'order_engine: payments were not retried (SQLSTATE %)', SQLSTATE;
+		END;
+	END IF;
 
 	BEGIN
 		reservations := order_engine.expire_reservations(batch);
@@ -197,7 +200,7 @@ BEGIN
 		'reservations_expired', reservations,
 		'payments_retried', payments,
 		-- keys that are gone, but not yet for some old snapshot, make the search for others slow: no hurry then
-		'more', (keys >= batch AND until < began + 2 * time_limit) OR (stopped AND fired + moved > 0)
+		'more', (keys >= batch AND until < began + 2 * time_limit) OR ((stopped OR cancelled) AND fired + moved > 0)
 			OR payments >= batch OR reservations >= batch);
 END
 $$;

@@ -148,6 +148,23 @@ SELECT * FROM shown WHERE order_number IN ('asserts', 'cancels', 'behind') ORDER
 SELECT order_engine.run_maintenance();
 SELECT * FROM shown WHERE order_number IN ('asserts', 'cancels', 'behind') ORDER BY 1;
 
+-- a payment that cannot be retried is not in the way of another one
+SELECT order_engine.record_payment(order_engine.request_payment(
+	order_engine.place_order('c', '[{"sku": "A", "quantity": 1}]', 'EUR', order_number => n), 'authorization'), 'failure', n)
+FROM unnest('{stuck,free}'::text[]) n;
+SET session_replication_role = replica;
+UPDATE order_engine.payment SET next_attempt_at = now() - CASE order_number WHEN 'stuck' THEN interval '2 s' ELSE '1 s' END
+FROM order_engine.orders WHERE orders.order_id = payment.order_id;
+RESET session_replication_role;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no'; END$$;
+CREATE TRIGGER refuse BEFORE UPDATE ON order_engine.orders FOR EACH ROW WHEN (OLD.order_number = 'stuck') EXECUTE FUNCTION refuse();
+SELECT order_engine.run_maintenance() ->> 'payments_retried' AS retried;
+SELECT order_number, round(extract(epoch FROM next_attempt_at - now()) / 60) || ' min' AS next_attempt,
+	(SELECT count(*) FROM order_engine.payment_transaction t WHERE t.payment_id = p.payment_id) AS attempts
+FROM order_engine.payment p JOIN order_engine.orders USING (order_id) ORDER BY p.payment_id;
+DROP TRIGGER refuse ON order_engine.orders;
+DROP FUNCTION refuse();
+
 -- a cart whose time has passed
 SELECT order_engine.reserve_stock('[{"sku": "A", "quantity": 3}]', 'cart', '1 hour') IS NOT NULL AS reserved;
 UPDATE order_engine.reservation SET expires_at = now() WHERE ref = 'cart';
