@@ -19,15 +19,11 @@
 #include "args.h"
 #include "effect.h"
 #include "guard.h"
-#include "machine_graph.h"
-#include "mb/pg_wchar.h"
+#include "machine_json.h"
 #include "policy_match.h"
 #include "sql_guard.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
-
-/* bytes of a name of the definition that a fault repeats */
-#define MAX_QUOTED	100
 
 typedef struct Parser
 {
@@ -35,104 +31,6 @@ typedef struct Parser
 	OeMachine  *machine;
 	OeFaults   *faults;
 } Parser;
-
-static const char *
-quoted(const char *s, int len)
-{
-	if (len > MAX_QUOTED)
-		return psprintf("\"%.*s...\"", pg_mbcliplen(s, len, MAX_QUOTED), s);
-	return psprintf("\"%.*s\"", len, s);
-}
-
-static const char *
-quoted_value(const JsonbValue *string)
-{
-	return quoted(string->val.string.val, string->val.string.len);
-}
-
-static JsonbValue *
-member(JsonbContainer *object, const char *key)
-{
-	return getKeyJsonValueFromContainer(object, key, strlen(key), NULL);
-}
-
-static bool
-is_object(const JsonbValue *value)
-{
-	return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
-}
-
-static bool
-is_array(const JsonbValue *value)
-{
-	return value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data) &&
-		!JsonContainerIsScalar(value->val.binary.data);
-}
-
-static void
-check_keys(Parser *parser, JsonbContainer *object, const char *where, const char *const *known)
-{
-	JsonbIterator *it = JsonbIteratorInit(object);
-	JsonbIteratorToken token;
-	JsonbValue	key;
-
-	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
-	{
-		const char *const *name = known;
-
-		if (token != WJB_KEY)
-			continue;
-		while (*name != NULL &&
-			   !(strlen(*name) == key.val.string.len &&
-				 memcmp(*name, key.val.string.val, key.val.string.len) == 0))
-			name++;
-		if (*name == NULL)
-			oe_faults_add(parser->faults, "%s: unknown key %s", where, quoted_value(&key));
-	}
-}
-
-/*
- * A member that is a name, as a string of its own; NULL, with a fault, when it
- * is missing or no name.
- */
-static const char *
-name_member(Parser *parser, JsonbContainer *object, const char *key, const char *where)
-{
-	JsonbValue *value = member(object, key);
-	const char *why;
-
-	if (value == NULL)
-	{
-		oe_faults_add(parser->faults, "%s: \"%s\" is missing", where, key);
-		return NULL;
-	}
-	if (value->type != jbvString)
-	{
-		oe_faults_add(parser->faults, "%s: \"%s\" is not a string", where, key);
-		return NULL;
-	}
-	if (!oe_name_is_valid(value->val.string.val, value->val.string.len, &why))
-	{
-		oe_faults_add(parser->faults, "%s: \"%s\" %s", where, key, why);
-		return NULL;
-	}
-	return pnstrdup(value->val.string.val, value->val.string.len);
-}
-
-static bool
-bool_member(Parser *parser, JsonbContainer *object, const char *key, const char *where)
-{
-	JsonbValue *value = member(object, key);
-
-	if (value == NULL)
-		return false;
-	if (value->type != jbvBool)
-	{
-		oe_faults_add(parser->faults, "%s: \"%s\" is not true or false", where, key);
-		return false;
-	}
-	return value->val.boolean;
-}
 
 /*
  * An interval, without raising an error: what cannot be read is a fault.  The
@@ -171,15 +69,15 @@ parse_interval(Parser *parser, const char *text, const char *where)
 static void
 parse_limit(Parser *parser, JsonbContainer *object, OeState *state, const char *where)
 {
-	if (member(object, "on_limit") != NULL)
-		state->limit.event = name_member(parser, object, "on_limit", where);
-	if (member(object, "limit") != NULL)
+	if (oe_member(object, "on_limit") != NULL)
+		state->limit.event = oe_name_member(parser->faults, object, "on_limit", where);
+	if (oe_member(object, "limit") != NULL)
 	{
-		const char *text = name_member(parser, object, "limit", where);
+		const char *text = oe_name_member(parser->faults, object, "limit", where);
 
 		if (text != NULL)
 			state->limit.length = parse_interval(parser, text, where);
-		if (member(object, "on_limit") == NULL)
+		if (oe_member(object, "on_limit") == NULL)
 			oe_faults_add(parser->faults, "%s: \"limit\" needs \"on_limit\", the event to fire", where);
 	}
 }
@@ -202,53 +100,23 @@ parse_states(Parser *parser, JsonbContainer *object)
 		if (token == WJB_KEY)
 		{
 			if (!oe_name_is_valid(value.val.string.val, value.val.string.len, &why))
-				oe_faults_add(parser->faults, "states: the name %s %s", quoted_value(&value), why);
+				oe_faults_add(parser->faults, "states: the name %s %s", oe_quoted_value(&value), why);
 			state = &machine->states[machine->nstates++];
 			state->name = pnstrdup(value.val.string.val, value.val.string.len);
 		}
 		else if (token == WJB_VALUE && state != NULL)
 		{
-			const char *where = psprintf("state %s", quoted(state->name, strlen(state->name)));
-			if (!is_object(&value))
+			const char *where = psprintf("state %s", oe_quoted(state->name, strlen(state->name)));
+			if (!oe_is_object(&value))
 			{
 				oe_faults_add(parser->faults, "%s is not an object", where);
 				continue;
 			}
-			check_keys(parser, value.val.binary.data, where, known);
-			state->terminal = bool_member(parser, value.val.binary.data, "terminal", where);
+			oe_check_keys(parser->faults, value.val.binary.data, where, known);
+			state->terminal = oe_bool_member(parser->faults, value.val.binary.data, "terminal", where);
 			parse_limit(parser, value.val.binary.data, state, where);
 		}
 	}
-}
-
-/* A member that is an array of strings, of any length and content; NIL when it is missing. */
-static List *
-strings_member(Parser *parser, JsonbContainer *object, const char *key, const char *where)
-{
-	JsonbValue *array = member(object, key);
-	List	   *strings = NIL;
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue	value;
-
-	if (array == NULL)
-		return NIL;
-	if (!is_array(array))
-	{
-		oe_faults_add(parser->faults, "%s: \"%s\" is not an array", where, key);
-		return NIL;
-	}
-	it = JsonbIteratorInit(array->val.binary.data);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token != WJB_ELEM)
-			continue;
-		if (value.type == jbvString)
-			strings = lappend(strings, pnstrdup(value.val.string.val, value.val.string.len));
-		else
-			oe_faults_add(parser->faults, "%s: \"%s\" has an element that is not a string", where, key);
-	}
-	return strings;
 }
 
 static uint32
@@ -257,14 +125,14 @@ parse_effects(Parser *parser, JsonbContainer *object, const char *where)
 	uint32		bits = 0;
 	ListCell   *cell;
 
-	foreach(cell, strings_member(parser, object, "effects", where))
+	foreach(cell, oe_strings_member(parser->faults, object, "effects", where))
 	{
 		const char *name = lfirst(cell);
 		uint32		bit = oe_effect_by_name(parser->kind, name);
 
 		if (bit == 0)
 			oe_faults_add(parser->faults, "%s: kind %s has no effect %s", where,
-						  quoted(parser->kind, strlen(parser->kind)), quoted(name, strlen(name)));
+						  oe_quoted(parser->kind, strlen(parser->kind)), oe_quoted(name, strlen(name)));
 		bits |= bit;
 	}
 	return bits;
@@ -277,7 +145,7 @@ parse_effects(Parser *parser, JsonbContainer *object, const char *where)
 static void
 parse_guards(Parser *parser, JsonbContainer *object, const char *where, OeTransition *transition)
 {
-	List	   *names = strings_member(parser, object, "guards", where);
+	List	   *names = oe_strings_member(parser->faults, object, "guards", where);
 	OeSqlGuard *functions = palloc(sizeof(OeSqlGuard) * (list_length(names) + 1));
 	ListCell   *cell;
 
@@ -293,7 +161,7 @@ parse_guards(Parser *parser, JsonbContainer *object, const char *where, OeTransi
 
 			if (bit == 0)
 				oe_faults_add(parser->faults, "%s: kind %s has no guard %s", where,
-							  quoted(parser->kind, strlen(parser->kind)), quoted(name, strlen(name)));
+							  oe_quoted(parser->kind, strlen(parser->kind)), oe_quoted(name, strlen(name)));
 			transition->guards |= bit;
 		}
 		else if (oe_name_is_valid(name, strlen(name), &why) &&
@@ -301,7 +169,7 @@ parse_guards(Parser *parser, JsonbContainer *object, const char *where, OeTransi
 			transition->nsql_guards++;
 		else
 			oe_faults_add(parser->faults, "%s: guard %s is not the name of a function with its schema",
-						  where, quoted(name, strlen(name)));
+						  where, oe_quoted(name, strlen(name)));
 	}
 }
 
@@ -311,13 +179,13 @@ parse_milestone(Parser *parser, JsonbContainer *object, const char *where)
 	const char *name;
 	int			column;
 
-	if (member(object, "milestone") == NULL ||
-		(name = name_member(parser, object, "milestone", where)) == NULL)
+	if (oe_member(object, "milestone") == NULL ||
+		(name = oe_name_member(parser->faults, object, "milestone", where)) == NULL)
 		return 0;
 	column = oe_milestone_column(parser->kind, name);
 	if (column == 0)
 		oe_faults_add(parser->faults, "%s: kind %s has no milestone %s", where,
-					  quoted(parser->kind, strlen(parser->kind)), quoted(name, strlen(name)));
+					  oe_quoted(parser->kind, strlen(parser->kind)), oe_quoted(name, strlen(name)));
 	return column;
 }
 
@@ -327,13 +195,13 @@ parse_type(Parser *parser, JsonbContainer *object, const char *event, const char
 	const char *type;
 	char		why[128];
 
-	if (member(object, "type") != NULL)
-		type = name_member(parser, object, "type", where);
+	if (oe_member(object, "type") != NULL)
+		type = oe_name_member(parser->faults, object, "type", where);
 	else
 		type = psprintf("%s.%s", parser->kind, event);
 	if (type != NULL && !oe_event_type_check(type, strlen(type), why, sizeof(why)))
 		oe_faults_add(parser->faults, "%s: event type %s: %s", where,
-					  quoted(type, strlen(type)), why);
+					  oe_quoted(type, strlen(type)), why);
 	return type;
 }
 
@@ -345,7 +213,7 @@ parse_state_ref(Parser *parser, const char *name, const char *key, const char *w
 
 	if (state < 0)
 		oe_faults_add(parser->faults, "%s: \"%s\" names %s, which is not among the states", where,
-					  key, quoted(name, strlen(name)));
+					  key, oe_quoted(name, strlen(name)));
 	return state;
 }
 
@@ -358,7 +226,7 @@ add_transition(Parser *parser, const OeTransition *model, int from, const char *
 	if (from == model->to_no)
 	{
 		oe_faults_add(parser->faults, "%s leads from %s to itself", where,
-					  quoted(model->to, strlen(model->to)));
+					  oe_quoted(model->to, strlen(model->to)));
 		return;
 	}
 	if (machine->ntransitions == OE_MAX_TRANSITIONS)
@@ -387,40 +255,40 @@ parse_transition(Parser *parser, const JsonbValue *value, int number)
 	List	   *from;
 	ListCell   *cell;
 
-	if (!is_object(value))
+	if (!oe_is_object(value))
 	{
 		oe_faults_add(parser->faults, "%s is not an object", where);
 		return;
 	}
 	object = value->val.binary.data;
-	check_keys(parser, object, where, known);
+	oe_check_keys(parser->faults, object, where, known);
 
-	model.event = name_member(parser, object, "event", where);
+	model.event = oe_name_member(parser->faults, object, "event", where);
 	if (model.event != NULL)
 	{
-		where = psprintf("transition %d (%s)", number, quoted(model.event, strlen(model.event)));
+		where = psprintf("transition %d (%s)", number, oe_quoted(model.event, strlen(model.event)));
 		model.type = parse_type(parser, object, model.event, where);
 	}
 	parse_guards(parser, object, where, &model);
 	model.effects = parse_effects(parser, object, where);
 	model.milestone = parse_milestone(parser, object, where);
-	model.automatic = bool_member(parser, object, "automatic", where);
+	model.automatic = oe_bool_member(parser->faults, object, "automatic", where);
 
-	to = name_member(parser, object, "to", where);
+	to = oe_name_member(parser->faults, object, "to", where);
 	model.to_no = to == NULL ? -1 : parse_state_ref(parser, to, "to", where);
 	if (model.to_no >= 0)
 		model.to = parser->machine->states[model.to_no].name;
 
-	value = member(object, "from");
-	if (value != NULL && is_array(value))
+	value = oe_member(object, "from");
+	if (value != NULL && oe_is_array(value))
 	{
 		if (JsonContainerSize(value->val.binary.data) == 0)
 			oe_faults_add(parser->faults, "%s: \"from\" is empty", where);
-		from = strings_member(parser, object, "from", where);
+		from = oe_strings_member(parser->faults, object, "from", where);
 	}
 	else
 	{
-		const char *name = name_member(parser, object, "from", where);
+		const char *name = oe_name_member(parser->faults, object, "from", where);
 
 		from = name == NULL ? NIL : list_make1(unconstify(char *, name));
 	}
@@ -493,12 +361,12 @@ oe_machine_parse(const char *kind, Jsonb *definition, OeFaults *faults)
 		oe_faults_add(faults, "the definition is not an object");
 		return machine;
 	}
-	check_keys(&parser, root, "definition", known);
+	oe_check_keys(faults, root, "definition", known);
 
-	states = member(root, "states");
+	states = oe_member(root, "states");
 	if (states == NULL)
 		oe_faults_add(faults, "definition: \"states\" is missing");
-	else if (!is_object(states))
+	else if (!oe_is_object(states))
 		oe_faults_add(faults, "definition: \"states\" is not an object");
 	else if (JsonContainerSize(states->val.binary.data) == 0)
 		oe_faults_add(faults, "definition: \"states\" is empty");
@@ -507,14 +375,14 @@ oe_machine_parse(const char *kind, Jsonb *definition, OeFaults *faults)
 	else
 		parse_states(&parser, states->val.binary.data);
 
-	initial = name_member(&parser, root, "initial", "definition");
+	initial = oe_name_member(faults, root, "initial", "definition");
 	if (initial != NULL && machine->nstates > 0)
 		machine->initial = parse_state_ref(&parser, initial, "initial", "definition");
 
-	transitions = member(root, "transitions");
+	transitions = oe_member(root, "transitions");
 	if (transitions == NULL)
 		oe_faults_add(faults, "definition: \"transitions\" is missing");
-	else if (!is_array(transitions))
+	else if (!oe_is_array(transitions))
 		oe_faults_add(faults, "definition: \"transitions\" is not an array");
 	else if (machine->nstates > 0)
 		parse_transitions(&parser, transitions->val.binary.data);
