@@ -103,6 +103,13 @@ find_column(Relation rel, const char *name)
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("column \"%s\" of relation \"%s\" does not exist",
 						name, RelationGetRelationName(rel))));
+	/* the check comes before the server computes it */
+	if (TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attgenerated != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("column \"%s\" of relation \"%s\" must not be a generated column",
+						name, RelationGetRelationName(rel)),
+				 errtablecol(rel, attnum)));
 	return attnum;
 }
 

@@ -180,7 +180,8 @@ SELECT attempt($$UPDATE ticket SET state = 'waiting' WHERE id LIKE 'x%'$$);
 SELECT order_engine.detach_machine('ticket');
 
 -- arguments
-CREATE TABLE unfit (state text, bpchar character(8), stamp timestamptz, amount double precision);
+CREATE TABLE unfit (state text, bpchar character(8), stamp timestamptz, amount double precision,
+	gen text GENERATED ALWAYS AS (lower(state)) STORED, genv bigint GENERATED ALWAYS AS (length(state)) STORED);
 SELECT attempt(format('SELECT order_engine.attach_machine(%s)', args)) AS attempt
 FROM (VALUES
 	(1, $$NULL, 'ticket', 'support', 'state', 'id'$$),
@@ -198,6 +199,9 @@ FROM (VALUES
 	(17, $$'unfit', 'ticket', 'support', 'state', 'bpchar'$$),
 	(18, $$'unfit', 'ticket', 'support', 'state', 'stamp'$$),
 	(19, $$'unfit', 'ticket', 'support', 'state', 'amount'$$),
+	(20, $$'unfit', 'ticket', 'support', 'gen', 'state'$$),
+	(21, $$'unfit', 'ticket', 'support', 'state', 'gen'$$),
+	(22, $$'unfit', 'ticket', 'support', 'state', 'state', 'genv'$$),
 	(13, $$'trail', 'ticket', 'support', 'entity', 'entity_id'$$),
 	(14, $$'order_engine.orders', 'ticket', 'support', 'state', 'order_id'$$),
 	(15, $$'order_engine.stock', 'ticket', 'support', 'sku', 'location'$$),
