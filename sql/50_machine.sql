@@ -8,7 +8,7 @@ COMMENT ON FUNCTION order_engine.define_machine(text, text, jsonb) IS
 'Writes a draft of a state machine and returns its machine_id: replaces the draft of that name, or makes one with the next version. The graph is checked by publish_machine. A repetition of the call before that returns the same draft, so it needs no key. '
 'definition: {"initial": state, "states": {state: {"terminal": boolean, "limit": interval as text, "on_limit": event}, ...}, "transitions": [{"event", "from", "to", "type", "guards", "effects", "milestone", "automatic"}, ...]}; from is a state or an array of them, type that of the event in the outbox (kind.event unless given). '
 'A guard without a dot is one of those that the extension has for the kind. One with a dot ("shop.check_vip") is a function of the user, which gets the id of the row (bigint for orders and their parts, text for tables of the application) and returns text: NULL agrees, anything else is the reason why not. It sees the row as it is to be, runs as its own owner with search_path pg_catalog, pg_temp, and may only read. '
-'limit and on_limit say how long a row may stay in a state and which event is fired then; automatic has a transition fired as soon as its guards agree. Both are for orders and their parts. Errors: 22004 for a null, 22023 for a name that is not valid, a kind that belongs to order_engine, or a definition that is not an object.';
+'limit and on_limit say how long a row may stay in a state and which event is fired then; these are for orders and their parts. automatic, for orders only, has a transition fired as soon as its guards agree, after any event of the order or its parts. Errors: 22004 for a null, 22023 for a name that is not valid, a kind that belongs to order_engine, or a definition that is not an object.';
 
 CREATE FUNCTION order_engine.publish_machine(machine_id integer)
 RETURNS void
@@ -103,4 +103,4 @@ RETURNS TABLE (event text, to_state text, allowed boolean, reason text)
 LANGUAGE C STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'oe_allowed_events';
 COMMENT ON FUNCTION order_engine.allowed_events(text, bigint) IS
-'Each event that the machine has for the order''s state, whether its guards would agree now, and if not, the reason. Guards that are functions are asked, too, and see the row as it is. Takes no locks. Errors: OE005 when there is no such order, 22023 for an unknown entity.';
+'Each event that the machine has for the order''s state, whether its guards would agree now, and if not, the reason. Guards that are functions are asked, too, and see the row as it is. Takes no locks. Errors: OE005 when there is no such order, 22023 for an unknown entity, 42883 for a guard function that is gone, whatever a guard function raises.';

@@ -165,11 +165,11 @@ check_placing(const OeMachine *machine, OeFaults *faults)
 				  initial->name, OE_EVENT_PLACE);
 }
 
-/* What the engine does by itself it does for orders and their parts only. */
+/* What the engine does by itself: time limits of orders and their parts, all else of orders only. */
 static void
-check_table_machine(const char *kind, const OeMachine *machine, OeFaults *faults)
+check_by_itself(const char *kind, const OeMachine *machine, OeFaults *faults)
 {
-	for (int s = 0; s < machine->nstates; s++)
+	for (int s = 0; oe_part_kind(kind) == NULL && s < machine->nstates; s++)
 	{
 		if (machine->states[s].limit.event != NULL || machine->states[s].limit.length != NULL)
 			oe_faults_add(faults, "state \"%s\": kind \"%s\" has no time limits",
@@ -201,8 +201,8 @@ oe_machine_check(const char *kind, const OeMachine *machine, OeFaults *faults)
 		if (machine->initial >= 0)
 			check_placing(machine, faults);
 	}
-	else if (oe_part_kind(kind) == NULL)
-		check_table_machine(kind, machine, faults);
+	else
+		check_by_itself(kind, machine, faults);
 
 	reached = palloc0(sizeof(bool) * (machine->nstates + 1));
 	can_end = palloc0(sizeof(bool) * (machine->nstates + 1));

@@ -95,7 +95,7 @@ SELECT faults('{"initial": "a", "states": {"a": {}, "loop1": {}, "loop2": {}, "i
 	{"event": "end", "from": ["a", "island"], "to": "z"},
 	{"event": "reopen", "from": "z", "to": "a"}]}');
 
--- time limits and automatic transitions: for orders and their parts
+-- time limits: for orders and their parts; automatic transitions: for orders
 SELECT kind, faults('{"initial": "a", "states": {
 		"a": {}, "b": {"limit": "2 hours", "on_limit": "end"}, "c": {"on_limit": "end"}, "z": {"terminal": true}},
 	"transitions": [{"event": "place", "from": "a", "to": "b"}, {"event": "next", "from": "b", "to": "c", "automatic": true},
@@ -117,8 +117,8 @@ FROM (VALUES
 SELECT faults('{"initial": "a", "states": {"a": {}, "b": {}, "z": {"terminal": true, "limit": "1 day", "on_limit": "end"}},
 	"transitions": [{"event": "place", "from": "a", "to": "b", "automatic": true}, {"event": "end", "from": "b", "to": "z", "automatic": "yes"}]}', 'order');
 SELECT faults('{"initial": "a", "states": {"a": {}, "b": {}, "c": {}, "z": {"terminal": true}},
-	"transitions": [{"event": "go", "from": "a", "to": "b"}, {"event": "on", "from": "b", "to": "c", "automatic": true},
-		{"event": "back", "from": "c", "to": "b", "automatic": true}, {"event": "end", "from": ["b", "c"], "to": "z"}]}', 'payment');
+	"transitions": [{"event": "place", "from": "a", "to": "b"}, {"event": "on", "from": "b", "to": "c", "automatic": true},
+		{"event": "back", "from": "c", "to": "b", "automatic": true}, {"event": "end", "from": ["b", "c"], "to": "z"}]}', 'order');
 
 -- each kind has guards, effects and milestones of its own
 SELECT kind, faults('{"initial": "a", "states": {"a": {}, "z": {"terminal": true}}, "transitions": [
