@@ -114,7 +114,7 @@ oe_part_update(const OePart *part, OeQuery *query, Datum *values, const char *nu
 			   const OePartUpdate *update)
 {
 	OeVerbCall	call = {.kind = part->kind->name, .id = part->id, .to = update->to_state,
-		.reason = update->reason, .metadata = update->metadata, .forced = update->forced,
+		.reason = update->reason, .metadata = update->metadata, .details = update->details, .forced = update->forced,
 	.amends = strcmp(update->to_state, part->state) == 0};
 
 	oe_verb_begin(&call);

@@ -152,6 +152,7 @@ typedef struct OePartUpdate
 	const char *to_state;
 	const char *reason;			/* may be NULL */
 	Jsonb	   *metadata;		/* may be NULL */
+	Jsonb	   *details;		/* more members of the event's payload; may be NULL */
 	bool		forced;
 } OePartUpdate;
 

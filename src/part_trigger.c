@@ -148,6 +148,7 @@ oe_part_record(TriggerData *trigdata, const OePartKind *kind)
 	{
 		record.reason = call->reason;
 		record.metadata = call->metadata;
+		record.details = call->details;
 		record.forced = call->forced;
 	}
 

@@ -3,9 +3,7 @@
  *	  Events of payments: what they tell, and how they are recorded.
  *
  * The events are all that a payment service gets to know, so those that ask
- * something of it tell everything it needs.  A change of state goes through the
- * trigger (part_trigger.c), which knows nothing of transactions; what else the
- * event shall tell waits for it in a static variable meanwhile.
+ * something of it tell everything it needs.
  */
 #include "postgres.h"
 
@@ -20,15 +18,9 @@
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
-/* the event that is being recorded, and of which payment; nested ones take turns */
-static const OePaymentEvent *telling = NULL;
-static int64 telling_of = 0;
-
 void
 oe_payment_describe(const OePart *part, JsonbParseState **payload)
 {
-	const OePaymentEvent *event = telling_of == part->id ? telling : NULL;
-	const OePaymentTransaction *transaction = event == NULL ? NULL : event->transaction;
 	int32		attempts = DatumGetInt32(part->values[Anum_payment_attempts - 1]);
 
 	oe_jsonb_push_text(payload, "method", oe_payment_text(part, Anum_payment_method));
@@ -48,26 +40,36 @@ oe_payment_describe(const OePart *part, JsonbParseState **payload)
 						   JsonEncodeDateTime(iso, part->values[Anum_payment_next_attempt_at - 1],
 											  TIMESTAMPTZOID, NULL));
 	}
-	if (event != NULL && event->tells_cancel)
-		oe_jsonb_push_text(payload, "order", event->cancels_order ? "cancelled" : "left");
-
-	if (transaction == NULL)
-	{
-		oe_jsonb_push_text(payload, "kind", oe_payment_text(part, Anum_payment_kind));
-		oe_jsonb_push_numeric(payload, "amount", oe_payment_get(part, Anum_payment_amount));
-		return;
-	}
-	oe_jsonb_push_text(payload, "kind", transaction->kind);
-	oe_jsonb_push_numeric(payload, "amount", transaction->amount);
-	oe_jsonb_push_int64(payload, "attempt", transaction->attempt);
-	oe_jsonb_push_int64(payload, "transaction_id", transaction->transaction_id);
-	oe_jsonb_push_text(payload, "provider_ref", transaction->provider_ref);
-	if (transaction->return_id != 0)
-		oe_jsonb_push_int64(payload, "return_id", transaction->return_id);
+	oe_jsonb_push_text(payload, "kind", oe_payment_text(part, Anum_payment_kind));
+	oe_jsonb_push_numeric(payload, "amount", oe_payment_get(part, Anum_payment_amount));
 }
 
-static void
-record_amendment(OeOrder *order, const OePart *part, const OePaymentEvent *event, Numeric credit)
+/* What an event tells beside the payment; of a transaction kind and amount are its own. */
+static Jsonb *
+details_of(const OePaymentEvent *event)
+{
+	const OePaymentTransaction *transaction = event->transaction;
+	JsonbParseState *state = NULL;
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	if (event->tells_cancel)
+		oe_jsonb_push_text(&state, "order", event->cancels_order ? "cancelled" : "left");
+	if (transaction != NULL)
+	{
+		oe_jsonb_push_text(&state, "kind", transaction->kind);
+		oe_jsonb_push_numeric(&state, "amount", transaction->amount);
+		oe_jsonb_push_int64(&state, "attempt", transaction->attempt);
+		oe_jsonb_push_int64(&state, "transaction_id", transaction->transaction_id);
+		oe_jsonb_push_text(&state, "provider_ref", transaction->provider_ref);
+		if (transaction->return_id != 0)
+			oe_jsonb_push_int64(&state, "return_id", transaction->return_id);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+void
+oe_payment_announce(OeOrder *order, const OePart *part, const OePaymentEvent *event,
+					Numeric credit)
 {
 	static OeQuery credit_query = {
 		"UPDATE order_engine.orders SET credited_total = greatest(credited_total + $2, 0),"
@@ -78,7 +80,7 @@ record_amendment(OeOrder *order, const OePart *part, const OePaymentEvent *event
 		2, {INT8OID, NUMERICOID}
 	};
 	OeRecord	record = {.event = event->event, .type = event->type, .reason = event->reason,
-	.metadata = event->metadata, .at = event->at};
+	.metadata = event->metadata, .details = details_of(event), .at = event->at};
 
 	if (credit == NULL)
 		oe_part_event(order, part, &record);
@@ -91,26 +93,6 @@ record_amendment(OeOrder *order, const OePart *part, const OePaymentEvent *event
 		record.from = record.to = part->state;
 		oe_record_part_event(order, part, &record);
 	}
-}
-
-void
-oe_payment_announce(OeOrder *order, const OePart *part, const OePaymentEvent *event, Numeric credit)
-{
-	const OePaymentEvent *outer = telling;
-	int64		outer_of = telling_of;
-
-	telling = event;
-	telling_of = part->id;
-	PG_TRY();
-	{
-		record_amendment(order, part, event, credit);
-	}
-	PG_FINALLY();
-	{
-		telling = outer;
-		telling_of = outer_of;
-	}
-	PG_END_TRY();
 	/* a trigger of the application may have used a verb on the order */
 	oe_order_refresh(order);
 }
@@ -130,7 +112,8 @@ store(OePart *part, const char *to_state, TimestampTz expires_at, const OePaymen
 		Anum_payment_authorized, Anum_payment_captured, Anum_payment_voided, Anum_payment_refunded,
 		Anum_payment_charged_back, Anum_payment_attempts, Anum_payment_next_attempt_at
 	};
-	OePartUpdate update = {.to_state = to_state, .reason = event->reason, .metadata = event->metadata};
+	OePartUpdate update = {.to_state = to_state, .reason = event->reason, .metadata = event->metadata,
+	.details = details_of(event)};
 	Datum		values[3 + lengthof(columns)] = {Int64GetDatum(part->id), CStringGetTextDatum(to_state),
 	TimestampTzGetDatum(expires_at)};
 	char		nulls[] = "          ";
@@ -176,8 +159,6 @@ oe_payment_change(OeOrder *order, OePart *part, const OePaymentEvent *event)
 {
 	TimestampTz expires_at = part->nulls[Anum_part_expires_at - 1] ? DT_NOEND :
 		DatumGetTimestampTz(part->values[Anum_part_expires_at - 1]);
-	const OePaymentEvent *outer = telling;
-	int64		outer_of = telling_of;
 	const OeTransition *transition;
 
 	store(part, part->state, part->expires_at, event);
@@ -190,17 +171,6 @@ oe_payment_change(OeOrder *order, OePart *part, const OePaymentEvent *event)
 		return;
 	}
 
-	telling = event;
-	telling_of = part->id;
-	PG_TRY();
-	{
-		store(part, transition->to, expires_at, event);
-	}
-	PG_FINALLY();
-	{
-		telling = outer;
-		telling_of = outer_of;
-	}
-	PG_END_TRY();
+	store(part, transition->to, expires_at, event);
 	oe_order_refresh(order);
 }

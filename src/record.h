@@ -27,7 +27,7 @@ typedef struct OeRecord
 	const char *reason;			/* may be NULL */
 	bool		forced;
 	Jsonb	   *metadata;		/* may be NULL */
-	Jsonb	   *details;		/* object: more members of the payload of an order's event; may be NULL */
+	Jsonb	   *details;		/* object: more members of the payload, or such as replace others; may be NULL */
 	Jsonb	   *payload;
 	TimestampTz at;
 } OeRecord;

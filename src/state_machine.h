@@ -47,6 +47,7 @@ typedef struct OeVerbCall
 	const char *to;				/* state that the part has after the update */
 	const char *reason;			/* may be NULL */
 	Jsonb	   *metadata;		/* may be NULL */
+	Jsonb	   *details;		/* more members of the payload of a part's event; may be NULL */
 	bool		forced;			/* guards are not asked */
 
 	/*

@@ -151,6 +151,18 @@ SELECT order_engine.record_payment(:c1, 'success'), order_engine.record_payment(
 SELECT cardinality(order_engine.refund(:id));
 SELECT * FROM event WHERE id = :id AND seq > 5;
 DROP TRIGGER app ON order_engine.orders;
+-- each tells its own
+CREATE FUNCTION expire() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE order_engine.payment SET expires_at = now() - interval '1 s' WHERE payment_id = NEW.payment_id;
+	PERFORM order_engine.transition('payment', NEW.payment_id, 'expire');
+	RETURN NULL;
+END $$;
+CREATE TRIGGER app AFTER UPDATE ON order_engine.payment FOR EACH ROW WHEN (NEW.state = 'authorized' AND OLD.state = 'pending') EXECUTE FUNCTION expire();
+SELECT pg_temp.place(1) AS id \gset
+SELECT order_engine.record_payment(order_engine.request_payment(:id, 'authorization'), 'success');
+SELECT aggregate_seq AS seq, type, payload ? 'transaction_id' AS transaction FROM order_engine.outbox WHERE aggregateid = :'id' ORDER BY 1;
+DROP TRIGGER app ON order_engine.payment;
 -- and their errors are theirs
 CREATE TABLE seen (x integer PRIMARY KEY);
 INSERT INTO seen VALUES (1);
@@ -192,4 +204,4 @@ SELECT aggregateid FROM order_engine.outbox GROUP BY aggregateid HAVING count(*)
 SELECT * FROM order_engine.verify_orders();
 SELECT * FROM order_engine.verify_stock();
 DROP TABLE seen;
-DROP FUNCTION place_hold, insert_seen, refuse;
+DROP FUNCTION place_hold, expire, insert_seen, refuse;
