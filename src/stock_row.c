@@ -4,7 +4,7 @@
  */
 #include "postgres.h"
 
-#include "access/sysattr.h"
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "common/int.h"
@@ -128,12 +128,12 @@ oe_stock_wait(const OeStockRow *row)
 	rows = oe_rows_open(oe_relid(OE_REL_STOCK), RowExclusiveLock, 3, &dirty);
 	if (oe_rows_find(rows, keys))
 	{
-		bool		isnull;
+		HeapTupleHeader header = ExecFetchSlotHeapTuple(rows->slot, false, NULL)->t_data;
 
-		/* who has changed it, else who has locked it */
+		/* who has changed it, else who has locked it; of several lockers there is only a MultiXactId */
 		holder = dirty.xmax;
-		if (!TransactionIdIsValid(holder))
-			holder = DatumGetTransactionId(slot_getsysattr(rows->slot, MaxTransactionIdAttributeNumber, &isnull));
+		if (!TransactionIdIsValid(holder) && (header->t_infomask & HEAP_XMAX_IS_MULTI) == 0)
+			holder = HeapTupleHeaderGetRawXmax(header);
 		tid = rows->slot->tts_tid;
 	}
 	oe_rows_end(rows);
