@@ -187,7 +187,7 @@ take_free_slot(Reserve *r, const OeStockNeed *need, OeStockRow *rows, int nrows)
 		}
 		if (taken || (busy == NULL && !changed))
 			break;
-		if (busy == NULL || changed)
+		if (changed)
 			continue;
 
 		/* who stands at the head of a line stays there */
