@@ -7,12 +7,14 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "amend.h"
 #include "catalog/pg_type.h"
 #include "guard.h"
 #include "machine_graph.h"
 #include "state_machine.h"
 #include "transition.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 static void
@@ -88,6 +90,58 @@ oe_order_amend_event(OeOrder *order, OeQuery *update, Datum *values, const char 
 	oe_record_order_event(order, record, lines);
 }
 
+/*
+ * Whether the guards of an automatic transition agree.  One that a user wrote
+ * may fail, or be gone; nobody has asked for the transition, so that must not
+ * fail the verb which it follows: a payment has to be recorded in any case.
+ */
+static bool
+guards_agree(const OeTransition *transition, const OeOrder *order)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	TimestampTz now = GetCurrentTimestamp();
+	OeRejection rejection;
+	volatile bool agree = false;
+
+	if (transition->nsql_guards == 0)
+		return oe_guards_pass(transition, order, NULL, now, &rejection);
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		agree = oe_guards_pass(transition, order, NULL, now, &rejection);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		agree = false;
+
+		/* what ends the transaction, or has it repeated, is for the caller */
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK)
+			ReThrowError(error);
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("a guard of the automatic event \"%s\" of order " INT64_FORMAT " failed: %s",
+						transition->event, order->order_id, error->message)));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	return agree;
+}
+
 void
 oe_order_follow(OeOrder *order)
 {
@@ -100,10 +154,7 @@ oe_order_follow(OeOrder *order)
 	transition = oe_machine_transitions(machine, order->state, &count);
 	for (; count > 0; count--, transition++)
 	{
-		OeRejection rejection;
-
-		if (!transition->automatic ||
-			!oe_guards_pass(transition, order, NULL, GetCurrentTimestamp(), &rejection))
+		if (!transition->automatic || !guards_agree(transition, order))
 			continue;
 		/* what follows the transition is done within it */
 		(void) oe_order_apply(order, transition->event, NULL, NULL, false);

@@ -197,6 +197,27 @@ UPDATE shop.ticket SET state = 'closed', answer = 'no' WHERE id = 1;
 SELECT * FROM shop.ticket ORDER BY id;
 SELECT aggregateid, aggregate_seq, type FROM order_engine.outbox WHERE aggregatetype = 'ticket' ORDER BY txid, id;
 
+-- a guard of an automatic transition that fails, or is gone, keeps the verb before it from nothing
+CREATE FUNCTION shop.check_broken(id bigint) RETURNS text LANGUAGE plpgsql STABLE AS $$BEGIN RAISE EXCEPTION 'broken'; END$$;
+SELECT order_engine.publish_machine(order_engine.define_machine('order', 'eager', '{
+	"initial": "new", "states": {"new": {}, "open": {}, "sure": {}, "done": {"terminal": true}},
+	"transitions": [{"event": "place", "from": "new", "to": "open"},
+		{"event": "assure", "from": "open", "to": "sure", "automatic": true, "guards": ["no_hold", "shop.check_broken"]},
+		{"event": "finish", "from": ["open", "sure"], "to": "done"}]}'));
+SET order_engine.order_machine = 'eager';
+SELECT new_order() AS id \gset
+SELECT order_engine.place_hold(:id, 'look') AS hold \gset
+SELECT order_engine.release_hold(:hold);
+SELECT attempt(format('SELECT order_engine.transition(%L, %s, %L)', 'order', :id, 'assure'));
+DROP FUNCTION shop.check_broken;
+SELECT order_engine.place_hold(:id, 'look again') AS hold \gset
+SELECT order_engine.release_hold(:hold);
+-- as soon as it agrees, the next event of the order is followed
+CREATE FUNCTION shop.check_broken(id bigint) RETURNS text LANGUAGE sql STABLE AS $$SELECT NULL::text$$;
+SELECT order_engine.place_hold(:id, 'once more') AS hold \gset
+SELECT order_engine.release_hold(:hold);
+SELECT seq, event, from_state, to_state FROM order_engine.history WHERE order_id = :id ORDER BY seq;
+
 RESET order_engine.order_machine;
 SELECT set_config('test.command', '', false);
 DROP FUNCTION define, publish, new_order, attempt;
