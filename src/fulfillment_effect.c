@@ -14,19 +14,6 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-/* Runs an UPDATE of a fulfillment ($1) and, where the query asks, its order ($2). */
-static uint64
-update_units(OeQuery *query, const OePart *part)
-{
-	Datum		values[2] = {Int64GetDatum(part->id), Int64GetDatum(part->order_id)};
-	uint64		changed;
-
-	oe_spi_connect();
-	changed = oe_query_run(query, values, NULL, false, SPI_OK_UPDATE);
-	oe_spi_finish();
-	return changed;
-}
-
 static void
 ship_units(const OePart *part)
 {
@@ -42,9 +29,9 @@ ship_units(const OePart *part)
 		1, {INT8OID}
 	};
 
-	if (update_units(&lines, part) == 0)
+	if (oe_units_update(&lines, part) == 0)
 		oe_units_used_up(part->kind->name, part->id, "ship_units");
-	(void) update_units(&own, part);
+	(void) oe_units_update(&own, part);
 }
 
 static void
@@ -63,8 +50,8 @@ deliver_units(const OePart *part)
 		1, {INT8OID}
 	};
 
-	(void) update_units(&lines, part);
-	(void) update_units(&own, part);
+	(void) oe_units_update(&lines, part);
+	(void) oe_units_update(&own, part);
 }
 
 static void
@@ -84,9 +71,9 @@ restock_units(const OePart *part)
 		1, {INT8OID}
 	};
 
-	if (update_units(&lines, part) == 0)
+	if (oe_units_update(&lines, part) == 0)
 		oe_units_used_up(part->kind->name, part->id, "restock_units");
-	(void) update_units(&own, part);
+	(void) oe_units_update(&own, part);
 }
 
 static void
@@ -97,7 +84,7 @@ release_units(const OePart *part)
 		1, {INT8OID}
 	};
 
-	(void) update_units(&own, part);
+	(void) oe_units_update(&own, part);
 }
 
 void

@@ -164,22 +164,7 @@ describe(const OePart *part, JsonbParseState **payload)
 	oe_jsonb_push_jsonb(payload, "tracking", documents[0]);
 }
 
-static OeQuery read_query = {
-	"SELECT * FROM order_engine.fulfillment WHERE fulfillment_id = $1",
-	1, {INT8OID}
-};
-static OeQuery lock_query = {
-	"SELECT * FROM order_engine.fulfillment WHERE fulfillment_id = $1 FOR NO KEY UPDATE",
-	1, {INT8OID}
-};
-static OeQuery lock_nowait_query = {
-	"SELECT * FROM order_engine.fulfillment WHERE fulfillment_id = $1 FOR NO KEY UPDATE NOWAIT",
-	1, {INT8OID}
-};
-static OeQuery set_state_query = {
-	"UPDATE order_engine.fulfillment SET state = $2 WHERE fulfillment_id = $1",
-	2, {INT8OID, TEXTOID}
-};
+OE_PART_QUERIES("fulfillment", "fulfillment_id");
 static OeQuery roll_up_query = {
 	"UPDATE order_engine.orders o SET " OE_LINE_STATUS_SET " FROM " OE_LINE_STATUS_FROM
 	" WHERE o.order_id = $1 RETURNING o.*",

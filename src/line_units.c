@@ -104,6 +104,18 @@ oe_line_units_take_all(OeLineUnits *lines, int nlines)
 	return some;
 }
 
+uint64
+oe_units_update(OeQuery *query, const OePart *part)
+{
+	Datum		values[2] = {Int64GetDatum(part->id), Int64GetDatum(part->order_id)};
+	uint64		changed;
+
+	oe_spi_connect();
+	changed = oe_query_run(query, values, NULL, false, SPI_OK_UPDATE);
+	oe_spi_finish();
+	return changed;
+}
+
 void
 oe_units_used_up(const char *entity, int64 id, const char *effect)
 {

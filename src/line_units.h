@@ -6,6 +6,7 @@
 #define OE_LINE_UNITS_H
 
 #include "items.h"
+#include "part.h"
 #include "query.h"
 
 typedef struct OeLineUnits
@@ -30,6 +31,12 @@ extern OeLineUnits *oe_line_units_take(OeLineUnits *lines, int nlines, const OeI
 
 /* Takes all that may be taken; false when there is none. */
 extern bool oe_line_units_take_all(OeLineUnits *lines, int nlines);
+
+/*
+ * Runs an UPDATE of lines for a part ($1 is its id) and, where the query asks, its
+ * order ($2); returns how many were changed.
+ */
+extern uint64 oe_units_update(OeQuery *query, const OePart *part);
 
 /*
  * OE002 for an effect that finds nothing to do: a machine may lead to it twice,

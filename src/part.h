@@ -61,7 +61,7 @@ typedef struct OePartKind
 	const int  *kept;			/* columns that only the engine changes, 0 ends the list */
 	int			plan;			/* column that becomes null in a terminal state, 0: none */
 
-	/* by id, in the form of the queries in part_kind.c */
+	/* by id, see OE_PART_QUERIES */
 	OeQuery    *read;
 	OeQuery    *lock;
 	OeQuery    *lock_nowait;
@@ -90,6 +90,21 @@ typedef struct OePartKind
 	void		(*follow) (uint32 effects, OeOrder *order, const OePart *part,
 						   const char *reason, TimestampTz at);
 } OePartKind;
+
+/* Defines the four queries of a kind, as read_query, lock_query, lock_nowait_query and set_state_query. */
+#define OE_PART_QUERIES(table, id) \
+	static OeQuery read_query = { \
+		"SELECT * FROM order_engine." table " WHERE " id " = $1", 1, {INT8OID} \
+	}; \
+	static OeQuery lock_query = { \
+		"SELECT * FROM order_engine." table " WHERE " id " = $1 FOR NO KEY UPDATE", 1, {INT8OID} \
+	}; \
+	static OeQuery lock_nowait_query = { \
+		"SELECT * FROM order_engine." table " WHERE " id " = $1 FOR NO KEY UPDATE NOWAIT", 1, {INT8OID} \
+	}; \
+	static OeQuery set_state_query = { \
+		"UPDATE order_engine." table " SET state = $2 WHERE " id " = $1", 2, {INT8OID, TEXTOID} \
+	}
 
 extern const OePartKind oe_payment_kind;
 extern const OePartKind oe_fulfillment_kind;

@@ -141,22 +141,7 @@ static const int kept_columns[] = {
 	Anum_payment_next_attempt_at, Anum_payment_kind, Anum_payment_currency, Anum_payment_provider, 0
 };
 
-static OeQuery read_query = {
-	"SELECT * FROM order_engine.payment WHERE payment_id = $1",
-	1, {INT8OID}
-};
-static OeQuery lock_query = {
-	"SELECT * FROM order_engine.payment WHERE payment_id = $1 FOR NO KEY UPDATE",
-	1, {INT8OID}
-};
-static OeQuery lock_nowait_query = {
-	"SELECT * FROM order_engine.payment WHERE payment_id = $1 FOR NO KEY UPDATE NOWAIT",
-	1, {INT8OID}
-};
-static OeQuery set_state_query = {
-	"UPDATE order_engine.payment SET state = $2 WHERE payment_id = $1",
-	2, {INT8OID, TEXTOID}
-};
+OE_PART_QUERIES("payment", "payment_id");
 static OeQuery roll_up_query = {
 	"UPDATE order_engine.orders AS o SET authorized_total = s.authorized, captured_total = s.captured,"
 	" refunded_total = s.refunded, charged_back_total = s.charged_back, payment_status = "

@@ -16,19 +16,6 @@
 #include "stock.h"
 #include "utils/builtins.h"
 
-/* Runs an UPDATE of a return ($1) and, where the query asks, its order ($2). */
-static uint64
-update_units(OeQuery *query, const OePart *part)
-{
-	Datum		values[2] = {Int64GetDatum(part->id), Int64GetDatum(part->order_id)};
-	uint64		changed;
-
-	oe_spi_connect();
-	changed = oe_query_run(query, values, NULL, false, SPI_OK_UPDATE);
-	oe_spi_finish();
-	return changed;
-}
-
 static void
 receive_units(const OePart *part)
 {
@@ -60,9 +47,9 @@ receive_units(const OePart *part)
 		2, {INT8OID, INT8OID}
 	};
 
-	(void) update_units(&everything, part);
-	(void) update_units(&locate, part);
-	if (update_units(&lines, part) == 0)
+	(void) oe_units_update(&everything, part);
+	(void) oe_units_update(&locate, part);
+	if (oe_units_update(&lines, part) == 0)
 		oe_units_used_up(part->kind->name, part->id, "receive_units");
 }
 
@@ -74,7 +61,7 @@ release_units(const OePart *part)
 		1, {INT8OID}
 	};
 
-	(void) update_units(&query, part);
+	(void) oe_units_update(&query, part);
 }
 
 /* The price of what came back, unless the caller has named an amount. */

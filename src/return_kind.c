@@ -99,22 +99,7 @@ describe(const OePart *part, JsonbParseState **payload)
 		oe_jsonb_push_numeric(payload, "refund_amount", amount);
 }
 
-static OeQuery read_query = {
-	"SELECT * FROM order_engine.order_return WHERE return_id = $1",
-	1, {INT8OID}
-};
-static OeQuery lock_query = {
-	"SELECT * FROM order_engine.order_return WHERE return_id = $1 FOR NO KEY UPDATE",
-	1, {INT8OID}
-};
-static OeQuery lock_nowait_query = {
-	"SELECT * FROM order_engine.order_return WHERE return_id = $1 FOR NO KEY UPDATE NOWAIT",
-	1, {INT8OID}
-};
-static OeQuery set_state_query = {
-	"UPDATE order_engine.order_return SET state = $2 WHERE return_id = $1",
-	2, {INT8OID, TEXTOID}
-};
+OE_PART_QUERIES("order_return", "return_id");
 static OeQuery roll_up_query = {
 	"UPDATE order_engine.orders o SET " OE_LINE_STATUS_SET " FROM " OE_LINE_STATUS_FROM
 	" WHERE o.order_id = $1 RETURNING o.*",
