@@ -140,11 +140,17 @@ oe_rows_lock(OeRows *rows, const ItemPointerData *tid, LockWaitPolicy wait_polic
 	ItemPointerData current = *tid;
 	TM_FailureData tmfd;
 	TM_Result	result;
-	uint8		flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
+	uint8		flags = 0;
 
 	/* no scan and no pin is held while waiting */
 	oe_rows_end(rows);
 
+	/*
+	 * Without TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS: when an update of the row
+	 * commits just now it would lock the newer version as well, whatever the wait
+	 * policy, and then report that the row has changed: a lock that nobody knows
+	 * of.  It is for weaker locks than this one, beside which a row can be updated.
+	 */
 	if (latest && !IsolationUsesXactSnapshot())
 		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
 
