@@ -92,9 +92,10 @@ check_lines_settled(const OeOrder *order, const OePart *part, TimestampTz now)
 		1, {INT8OID}
 	};
 
-	if (some_line(&query, order))
-		return "some of the order is neither delivered nor cancelled";
-	return compare_paid(order, NULL) == 0 ? NULL : "the balance of the order is not 0";
+	/* asked after each event of a confirmed order, so what costs nothing comes first */
+	if (compare_paid(order, NULL) != 0)
+		return "the balance of the order is not 0";
+	return some_line(&query, order) ? "some of the order is neither delivered nor cancelled" : NULL;
 }
 
 static const OeGuard guards[] = {

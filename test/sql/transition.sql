@@ -82,11 +82,11 @@ SELECT order_engine.transition('order', 2, 'confirm');
 UPDATE order_engine.order_line SET shipped = 1 WHERE order_id = 2 AND line_no = 1;
 SELECT attempt($$SELECT order_engine.transition('order', 2, 'cancel')$$);
 SELECT attempt($$SELECT order_engine.transition('order', 2, 'complete')$$);
-UPDATE order_engine.order_line SET shipped = 1, delivered = 1, cancelled = quantity - 1 WHERE order_id = 2;
-SELECT attempt($$SELECT order_engine.transition('order', 2, 'complete')$$);
 SET session_replication_role = replica;
 UPDATE order_engine.orders SET captured_total = 30, authorized_total = 0 WHERE order_id = 2;
 RESET session_replication_role;
+SELECT attempt($$SELECT order_engine.transition('order', 2, 'complete')$$);
+UPDATE order_engine.order_line SET shipped = 1, delivered = 1, cancelled = quantity - 1 WHERE order_id = 2;
 SELECT order_engine.transition('order', 2, 'complete');
 SELECT seq, event, to_state FROM trail WHERE order_id = 2;
 
