@@ -36,8 +36,9 @@
 
 enum
 {
-	COL_N, COL_ENDPOINT_ID, COL_SEEN, COL_UPTO, COL_TXID, COL_ID, COL_DONE, COL_RECORDED_AT,
-	NUM_COLS
+	COL_N, COL_ENDPOINT_ID, COL_SHARDS, COL_REPLAY_ID, COL_SPLIT, COL_SEEN, COL_UPTO, COL_TXID, COL_ID,
+	COL_DONE, COL_RECORDED_AT, COL_LAST_SUCCESS_AT, COL_LAST_ERROR_AT, COL_LAST_ERROR, COL_FAILING_SINCE,
+	COL_FAILURES, COL_PAUSED_UNTIL, COL_BREAKER_OPENS, COL_OPEN_UNTIL, NUM_COLS
 };
 
 static int64 last_n = 0;
@@ -204,6 +205,10 @@ append_position(OeAppender *appender, OeEndpoint *endpoint, TimestampTz now)
 	done = oe_delivery_done_beyond(endpoint, &ndone);
 	values[COL_N] = Int64GetDatum(++last_n);
 	values[COL_ENDPOINT_ID] = Int32GetDatum(endpoint->endpoint_id);
+	values[COL_SHARDS] = Int32GetDatum(OE_ALL_SHARDS);
+	nulls[COL_REPLAY_ID] = nulls[COL_SPLIT] = true;
+	nulls[COL_LAST_SUCCESS_AT] = nulls[COL_LAST_ERROR_AT] = nulls[COL_LAST_ERROR] = true;
+	nulls[COL_FAILING_SINCE] = nulls[COL_PAUSED_UNTIL] = nulls[COL_OPEN_UNTIL] = true;
 	values[COL_SEEN] = snapshot_datum(base->seen);
 	nulls[COL_UPTO] = nulls[COL_TXID] = nulls[COL_ID] = (base->upto == NULL);
 	if (base->upto != NULL)
@@ -273,9 +278,9 @@ write_retry(OeEndpoint *endpoint, OeNote *n)
 	 */
 	oe_worker_execute(&plan,
 					  "INSERT INTO order_engine.delivery_retry AS r (endpoint_id, txid, id,"
-					  " aggregatetype, aggregateid, aggregate_seq, attempts, first_attempt_at,"
+					  " shard, aggregatetype, aggregateid, aggregate_seq, attempts, first_attempt_at,"
 					  " next_attempt_at, last_error)"
-					  " SELECT e.endpoint_id, o.txid, o.id, o.aggregatetype, o.aggregateid,"
+					  " SELECT e.endpoint_id, o.txid, o.id, o.shard, o.aggregatetype, o.aggregateid,"
 					  " o.aggregate_seq, $4, $5, $6, $7"
 					  " FROM order_engine.endpoint e, order_engine.outbox o"
 					  " WHERE e.endpoint_id = $1 AND o.txid = $2 AND o.id = $3"
@@ -298,10 +303,10 @@ write_dead_letter(OeEndpoint *endpoint, OeNote *n)
 	values[3] = Int32GetDatum(n->attempts);
 	values[4] = CStringGetTextDatum(n->last_error != NULL ? n->last_error : "unknown");
 	oe_worker_execute(&plan,
-					  "INSERT INTO order_engine.dead_letter (endpoint_id, id, aggregatetype,"
+					  "INSERT INTO order_engine.delivery_dead (endpoint_id, id, txid, shard, aggregatetype,"
 					  " aggregateid, aggregate_seq, type, payload, headers, created_at, died_at,"
 					  " attempts, last_error)"
-					  " SELECT e.endpoint_id, o.id, o.aggregatetype, o.aggregateid,"
+					  " SELECT e.endpoint_id, o.id, o.txid, o.shard, o.aggregatetype, o.aggregateid,"
 					  " o.aggregate_seq, o.type, o.payload, o.headers, o.created_at,"
 					  " pg_catalog.clock_timestamp(), $4, $5"
 					  " FROM order_engine.endpoint e, order_engine.outbox o"
@@ -377,7 +382,8 @@ oe_ack_pending(void)
 void
 oe_ack_flush(void)
 {
-	OeWorkerSlot *slot = oe_shared_slot(MyDatabaseId);
+	OeDatabaseSlot *database = oe_shared_slot(MyDatabaseId);
+	OeWorkerSlot *slot = database == NULL ? NULL : &database->workers[0];
 	TimestampTz now = GetCurrentTimestamp();
 	bool		turn = rows_in_current >= ROWS_PER_TURN && !other_to_truncate;
 	OeAppender *appender;

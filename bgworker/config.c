@@ -169,7 +169,7 @@ remove_orphans(void)
 					  " (SELECT FROM order_engine.endpoint e WHERE e.endpoint_id = r.endpoint_id)",
 					  0, NULL, NULL, NULL, SPI_OK_DELETE);
 	oe_worker_execute(&dead_plan,
-					  "DELETE FROM order_engine.dead_letter d WHERE NOT EXISTS"
+					  "DELETE FROM order_engine.delivery_dead d WHERE NOT EXISTS"
 					  " (SELECT FROM order_engine.endpoint e WHERE e.endpoint_id = d.endpoint_id)",
 					  0, NULL, NULL, NULL, SPI_OK_DELETE);
 }

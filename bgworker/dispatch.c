@@ -211,7 +211,8 @@ int
 oe_dispatch_results(OeHttp *http, TimestampTz now)
 {
 	OeHttpResult result;
-	OeWorkerSlot *slot = oe_shared_slot(MyDatabaseId);
+	OeDatabaseSlot *database = oe_shared_slot(MyDatabaseId);
+	OeWorkerSlot *slot = database == NULL ? NULL : &database->workers[0];
 	int			n = 0;
 
 	while (oe_http_finished(http, &result))

@@ -529,12 +529,13 @@ oe_http_create(int max_in_flight, char *why, size_t whylen)
 		free(http);
 		return NULL;
 	}
-	oe_http_configure(http, max_in_flight, false, NULL);
+	oe_http_configure(http, max_in_flight, false, NULL, "");
 	return http;
 }
 
 void
-oe_http_configure(OeHttp *http, int max_in_flight, bool allow_http, const oe_cidr_list *allow)
+oe_http_configure(OeHttp *http, int max_in_flight, bool allow_http, const oe_cidr_list *allow,
+				  const char *ca_file)
 {
 	/* fewer than in flight plus idle, and keep-alive is lost altogether */
 	(void) curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, 2L * max_in_flight);

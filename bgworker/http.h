@@ -16,6 +16,7 @@
 #include "policy_retry.h"
 
 #define OE_HTTP_ERROR_SIZE	256
+#define OE_HTTP_RESPONSE_KEPT	2048
 
 typedef struct OeHttp OeHttp;
 
@@ -28,6 +29,8 @@ typedef struct OeHttpRequest
 	size_t		bodylen;
 	long		connect_timeout_ms;
 	long		timeout_ms;
+	const char *client_cert;	/* PEM, copied; NULL: none */
+	const char *client_key;
 	void	   *owner;			/* comes back with the result */
 } OeHttpRequest;
 
@@ -37,6 +40,9 @@ typedef struct OeHttpResult
 	oe_transport transport;
 	int			status;			/* 0: no status line came */
 	int64_t		retry_after;	/* microseconds, OE_RETRY_AFTER_NONE */
+	int64_t		duration;		/* microseconds, from start to end */
+	const char *response;		/* first bytes of the body, not terminated, any bytes; */
+	size_t		responselen;	/* valid until the next call of anything here */
 	char		error[OE_HTTP_ERROR_SIZE];	/* empty after a good exchange */
 } OeHttpResult;
 
@@ -46,9 +52,12 @@ typedef struct OeHttpResult
  */
 extern OeHttp *oe_http_create(int max_in_flight, char *why, size_t whylen);
 
-/* Policy of the server: plain http or not, and which addresses are opened. */
+/*
+ * Policy of the server: plain http or not, which addresses are opened, and the
+ * file with certificate authorities (empty: those of the system; copied).
+ */
 extern void oe_http_configure(OeHttp *http, int max_in_flight, bool allow_http,
-							  const oe_cidr_list *allow);
+							  const oe_cidr_list *allow, const char *ca_file);
 
 /* An epoll descriptor that is readable when oe_http_drive has work to do. */
 extern int	oe_http_descriptor(OeHttp *http);

@@ -52,7 +52,7 @@
 
 typedef struct Supervised
 {
-	OeWorkerSlot *slot;
+	OeDatabaseSlot *slot;
 	BackgroundWorkerHandle *handle; /* NULL: not running */
 	TimestampTz started_at;
 	TimestampTz not_before;
@@ -127,7 +127,7 @@ oe_database_is_listed(const char *dbname)
 static Supervised *
 find_supervised(Oid dboid)
 {
-	OeWorkerSlot *slot = oe_shared_claim_slot(dboid);
+	OeDatabaseSlot *slot = oe_shared_claim_slot(dboid);
 	Supervised *s;
 
 	if (slot == NULL)
@@ -148,9 +148,9 @@ release_slots_but(List *databases)
 {
 	for (int i = 0; i < OE_MAX_DATABASES; i++)
 	{
-		OeWorkerSlot *slot = &oe_shared->slots[i];
+		OeDatabaseSlot *slot = &oe_shared->slots[i];
 
-		if (OidIsValid(slot->dboid) && slot->procno == OE_NO_PROC &&
+		if (OidIsValid(slot->dboid) && slot->workers[0].procno == OE_NO_PROC &&
 			supervised[i].handle == NULL && !list_member_oid(databases, slot->dboid))
 		{
 			SpinLockAcquire(&oe_shared->lock);
@@ -209,7 +209,7 @@ check_worker(Supervised *s, TimestampTz now)
 
 	pfree(s->handle);
 	s->handle = NULL;
-	s->idle = (s->slot->end != OE_END_UNKNOWN);
+	s->idle = (s->slot->workers[0].end != OE_END_UNKNOWN);
 	if (s->idle)
 	{
 		s->pause_ms = 0;
@@ -230,7 +230,7 @@ start_worker(Supervised *s, TimestampTz now)
 
 	fill_worker(&worker, s->slot->dboid);
 	strlcpy(worker.bgw_extra, OE_BY_LAUNCHER, sizeof(worker.bgw_extra));
-	s->slot->end = OE_END_UNKNOWN;
+	s->slot->workers[0].end = OE_END_UNKNOWN;
 	s->idle = false;
 	s->woken = false;
 	s->started_at = now;
@@ -274,7 +274,7 @@ supervise(bool woken)
 		check_worker(s, now);
 		if (s->handle != NULL)
 			continue;
-		if (s->slot->procno != OE_NO_PROC)
+		if (s->slot->workers[0].procno != OE_NO_PROC)
 		{
 			/* started by hand, or before this launcher was restarted */
 			sleep_ms = Min(sleep_ms, MIN_PAUSE_MS * 5);

@@ -151,7 +151,7 @@ configure_http(void)
 				 errmsg("order_engine.allow_cidrs is ignored: %s", why)));
 		allow.count = 0;
 	}
-	oe_http_configure(http, oe_max_in_flight, oe_allow_http, &allow);
+	oe_http_configure(http, oe_max_in_flight, oe_allow_http, &allow, oe_ca_file);
 }
 
 /* A worker that the launcher started ends when its database leaves the list. */
@@ -211,20 +211,22 @@ become_the_only_one(void)
 static void
 take_slot(Oid dboid)
 {
+	OeDatabaseSlot *database = oe_shared_claim_slot(dboid);
 	TimestampTz hold_until;
 	int			other;
 
-	slot = oe_shared_claim_slot(dboid);
-	if (slot == NULL)
+	if (database == NULL)
 		return;
+	slot = &database->workers[0];
 	before_shmem_exit(on_exit_release_slot, (Datum) 0);
 	SpinLockAcquire(&oe_shared->lock);
-	hold_until = slot->hold_until;
+	hold_until = database->hold_until;
 	other = slot->pid;
 	if (other == 0)
 	{
 		slot->pid = MyProcPid;
 		slot->procno = oe_compat_my_procno();
+		slot->shards = OE_ALL_SHARDS;
 	}
 	SpinLockRelease(&oe_shared->lock);
 

@@ -49,7 +49,8 @@ oe_worker_begin(const char *activity)
 	/* dropped; or created again, so that nothing in memory is true any more */
 	if (!OidIsValid(extoid) || extoid != known_extension)
 	{
-		OeWorkerSlot *slot = oe_shared_slot(MyDatabaseId);
+		OeDatabaseSlot *database = oe_shared_slot(MyDatabaseId);
+		OeWorkerSlot *slot = database == NULL ? NULL : &database->workers[0];
 
 		if (slot != NULL && !OidIsValid(extoid))
 			slot->end = OE_END_NO_EXTENSION;

@@ -9,6 +9,7 @@ CREATE TABLE order_engine.outbox (
 	created_at		timestamptz	NOT NULL,
 	aggregate_seq	bigint,
 	leaf			smallint	NOT NULL,
+	shard			smallint	NOT NULL,
 	id				uuid		NOT NULL,
 	aggregatetype	text		NOT NULL,
 	aggregateid		text		NOT NULL,
@@ -23,6 +24,7 @@ COMMENT ON COLUMN order_engine.outbox.after_txid IS 'Transaction of the aggregat
 COMMENT ON COLUMN order_engine.outbox.created_at IS 'Time of the event.';
 COMMENT ON COLUMN order_engine.outbox.aggregate_seq IS 'Place in the sequence of the aggregate, gapless from 1; null for events of emit().';
 COMMENT ON COLUMN order_engine.outbox.leaf IS 'Slot of the ring that holds the row.';
+COMMENT ON COLUMN order_engine.outbox.shard IS 'Hash of the aggregate, 0 to 15: what of one aggregate is delivered by one worker.';
 COMMENT ON COLUMN order_engine.outbox.id IS 'Id of the event (UUID version 7); receivers see it as webhook-id: evt_ and the 32 hex digits.';
 COMMENT ON COLUMN order_engine.outbox.aggregatetype IS 'Kind of the aggregate: order, or what the application chose.';
 COMMENT ON COLUMN order_engine.outbox.aggregateid IS 'Id of the aggregate within its kind.';

@@ -16,16 +16,25 @@ CREATE TABLE order_engine.endpoint (
 	status			text		NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'paused', 'disabled')),
 	url				text		NOT NULL,
 	event_types		text[]		NOT NULL,
-	format			text		NOT NULL CHECK (format IN ('webhook')),
+	format			text		NOT NULL CHECK (format IN ('webhook', 'cloudevents', 'cloudevents_binary', 'cloudevents_batch')),
 	ordering		text		NOT NULL CHECK (ordering IN ('aggregate', 'none')),
-	guarantee		text		NOT NULL CHECK (guarantee IN ('at_least_once')),
+	guarantee		text		NOT NULL CHECK (guarantee IN ('at_least_once', 'best_effort')),
 	headers			jsonb,
 	max_in_flight	integer		NOT NULL CHECK (max_in_flight BETWEEN 1 AND 256),
+	rate			numeric		CHECK (rate > 0),
+	burst			integer		CHECK (burst > 0),
+	max_batch		integer		NOT NULL DEFAULT 1 CHECK (max_batch BETWEEN 1 AND 256),
+	max_batch_delay	interval	NOT NULL DEFAULT '0',
 	connect_timeout	interval	NOT NULL,
 	timeout			interval	NOT NULL,
 	retry_schedule	interval[]	NOT NULL,
 	max_age			interval	NOT NULL,
+	after_dead		text		NOT NULL DEFAULT 'continue' CHECK (after_dead IN ('continue', 'block')),
+	policy			jsonb		NOT NULL DEFAULT '{}',
+	client_certificate text,
 	start_snapshot	pg_snapshot	NOT NULL,
+	status_since	timestamptz	NOT NULL DEFAULT pg_catalog.now(),
+	status_reason	text,
 	created_at		timestamptz	NOT NULL DEFAULT pg_catalog.now(),
 	updated_at		timestamptz	NOT NULL DEFAULT pg_catalog.now()
 );
@@ -33,18 +42,27 @@ COMMENT ON TABLE order_engine.endpoint IS 'Webhook endpoints. Written by create_
 COMMENT ON COLUMN order_engine.endpoint.endpoint_id IS 'Internal id.';
 COMMENT ON COLUMN order_engine.endpoint.name IS 'The name by which functions know it.';
 COMMENT ON COLUMN order_engine.endpoint.owner IS 'The database that may send to it, see database_identity(); in a copy of that database nothing is sent until adopt_database().';
-COMMENT ON COLUMN order_engine.endpoint.status IS 'active; paused (by an operator: its events wait); disabled.';
+COMMENT ON COLUMN order_engine.endpoint.status IS 'active; paused (by an operator: its events wait); disabled (by the worker, see status_reason: its events wait).';
+COMMENT ON COLUMN order_engine.endpoint.status_since IS 'When the status last changed.';
+COMMENT ON COLUMN order_engine.endpoint.status_reason IS 'Why the worker disabled it; null for what an operator did.';
 COMMENT ON COLUMN order_engine.endpoint.url IS 'Where events are posted to.';
 COMMENT ON COLUMN order_engine.endpoint.event_types IS 'Types that it gets; * stands for any run of characters.';
-COMMENT ON COLUMN order_engine.endpoint.format IS 'Form of the body: webhook (Standard Webhooks).';
+COMMENT ON COLUMN order_engine.endpoint.format IS 'Form of the request: webhook (Standard Webhooks), or CloudEvents 1.0: cloudevents (structured), cloudevents_binary, cloudevents_batch.';
 COMMENT ON COLUMN order_engine.endpoint.ordering IS 'aggregate: in order within an aggregate, one at a time; none: in any order.';
-COMMENT ON COLUMN order_engine.endpoint.guarantee IS 'at_least_once.';
+COMMENT ON COLUMN order_engine.endpoint.guarantee IS 'at_least_once; best_effort: one attempt, in no order, given up in silence.';
 COMMENT ON COLUMN order_engine.endpoint.headers IS 'Extra HTTP headers, name to value. May hold credentials.';
 COMMENT ON COLUMN order_engine.endpoint.max_in_flight IS 'How many requests may be under way at once.';
+COMMENT ON COLUMN order_engine.endpoint.rate IS 'Requests a second at most, over all workers; null: no limit.';
+COMMENT ON COLUMN order_engine.endpoint.burst IS 'Requests that may follow each other at once before the rate holds them back; null: what a second of the rate allows, at least 1.';
+COMMENT ON COLUMN order_engine.endpoint.max_batch IS 'Events in one request at most.';
+COMMENT ON COLUMN order_engine.endpoint.max_batch_delay IS 'How long an event may wait for others to fill a request.';
 COMMENT ON COLUMN order_engine.endpoint.connect_timeout IS 'Limit for a connection to be made.';
 COMMENT ON COLUMN order_engine.endpoint.timeout IS 'Limit for a whole attempt.';
 COMMENT ON COLUMN order_engine.endpoint.retry_schedule IS 'Waits between attempts; each is spread by a factor between 0.8 and 1.2. After the last one the event becomes a dead letter.';
 COMMENT ON COLUMN order_engine.endpoint.max_age IS 'No attempt is made later than this after the first one.';
+COMMENT ON COLUMN order_engine.endpoint.after_dead IS 'After a dead letter the aggregate''s next events go on (continue), or wait until it is redriven or discarded (block).';
+COMMENT ON COLUMN order_engine.endpoint.policy IS 'Settings of pause, circuit breaker and auto-disable that differ from the defaults.';
+COMMENT ON COLUMN order_engine.endpoint.client_certificate IS 'Certificate chain (PEM) that the worker shows to the endpoint; its key is in endpoint_secret.';
 COMMENT ON COLUMN order_engine.endpoint.start_snapshot IS 'Events of transactions that this snapshot sees are not delivered.';
 COMMENT ON COLUMN order_engine.endpoint.created_at IS 'When it was created.';
 COMMENT ON COLUMN order_engine.endpoint.updated_at IS 'When it was last altered.';
@@ -54,16 +72,20 @@ COMMENT ON SEQUENCE order_engine.endpoint_endpoint_id_seq IS 'Ids of endpoints.'
 
 CREATE TABLE order_engine.endpoint_secret (
 	endpoint_id		integer		NOT NULL REFERENCES order_engine.endpoint ON DELETE CASCADE,
+	kind			text		NOT NULL DEFAULT 'signing' CHECK (kind IN ('signing', 'client_key')),
 	created_at		timestamptz	NOT NULL,
 	expires_at		timestamptz,
+	key_id			text,
 	secret			bytea		NOT NULL,
-	PRIMARY KEY (endpoint_id, created_at)
+	PRIMARY KEY (endpoint_id, kind, created_at)
 );
-COMMENT ON TABLE order_engine.endpoint_secret IS 'Signing secrets. Nobody but the worker reads them.';
+COMMENT ON TABLE order_engine.endpoint_secret IS 'Signing secrets and keys of client certificates. Nobody but the worker reads them.';
 COMMENT ON COLUMN order_engine.endpoint_secret.endpoint_id IS 'The endpoint.';
+COMMENT ON COLUMN order_engine.endpoint_secret.kind IS 'signing: a key for signatures; client_key: the private key of the client certificate.';
 COMMENT ON COLUMN order_engine.endpoint_secret.created_at IS 'When the secret was made.';
 COMMENT ON COLUMN order_engine.endpoint_secret.expires_at IS 'Until when it signs beside its successor; null for the current one.';
-COMMENT ON COLUMN order_engine.endpoint_secret.secret IS 'The key bytes.';
+COMMENT ON COLUMN order_engine.endpoint_secret.key_id IS 'Which key of order_engine.secret_key_file encrypts it; null: it is stored in clear.';
+COMMENT ON COLUMN order_engine.endpoint_secret.secret IS 'The secret, encrypted where key_id is set.';
 -- never in a dump: after a restore the secrets are made anew with rotate_secret()
 SELECT pg_catalog.pg_extension_config_dump('order_engine.endpoint_secret', 'WHERE false');
 
@@ -75,33 +97,66 @@ SELECT pg_catalog.pg_extension_config_dump('order_engine.endpoint_secret', 'WHER
 CREATE TABLE order_engine.position_0 (
 	n				bigint		NOT NULL,
 	endpoint_id		integer		NOT NULL,
-	seen			pg_snapshot	NOT NULL,
+	shards			integer		NOT NULL,
+	replay_id		bigint,
+	split			pg_snapshot,
+	seen			pg_snapshot,
 	upto			pg_snapshot,
 	txid			xid8,
 	id				uuid,
 	done			uuid[],
-	recorded_at		timestamptz	NOT NULL
+	recorded_at		timestamptz	NOT NULL,
+	last_success_at	timestamptz,
+	last_error_at	timestamptz,
+	last_error		text,
+	failing_since	timestamptz,
+	failures		integer		NOT NULL DEFAULT 0,
+	paused_until	timestamptz,
+	breaker_opens	integer		NOT NULL DEFAULT 0,
+	open_until		timestamptz
 );
-CREATE TABLE order_engine.position_1 (LIKE order_engine.position_0);
-COMMENT ON TABLE order_engine.position_0 IS 'Positions of the endpoints in the outbox, table 0 of the two that take turns.';
-COMMENT ON COLUMN order_engine.position_0.n IS 'Number of the record; the highest of an endpoint counts.';
+CREATE TABLE order_engine.position_1 (LIKE order_engine.position_0 INCLUDING DEFAULTS);
+COMMENT ON TABLE order_engine.position_0 IS 'Positions of the endpoints in the outbox and how the endpoints fare, table 0 of the two that take turns.';
+COMMENT ON COLUMN order_engine.position_0.n IS 'Number of the record; of those with the same endpoint, shards and replay the highest counts.';
 COMMENT ON COLUMN order_engine.position_0.endpoint_id IS 'The endpoint.';
-COMMENT ON COLUMN order_engine.position_0.seen IS 'Events of transactions that this snapshot sees are done.';
+COMMENT ON COLUMN order_engine.position_0.shards IS 'The shards of the outbox that the record speaks of, one bit each.';
+COMMENT ON COLUMN order_engine.position_0.replay_id IS 'The replay that it is about; null: the endpoint''s ordinary course.';
+COMMENT ON COLUMN order_engine.position_0.split IS 'While a backlog is worked off beside newer events: the record is about those that this snapshot does not see; else null.';
+COMMENT ON COLUMN order_engine.position_0.seen IS 'Events of transactions that this snapshot sees are done; null for a replay.';
 COMMENT ON COLUMN order_engine.position_0.upto IS 'Within the events that this snapshot sees and seen does not, those up to (txid, id) are done; null between two reads.';
 COMMENT ON COLUMN order_engine.position_0.txid IS 'See upto.';
-COMMENT ON COLUMN order_engine.position_0.id IS 'See upto.';
+COMMENT ON COLUMN order_engine.position_0.id IS 'See upto; of a replay, the event up to which it is done.';
 COMMENT ON COLUMN order_engine.position_0.done IS 'Events beyond that place that are done as well.';
 COMMENT ON COLUMN order_engine.position_0.recorded_at IS 'When the record was written.';
+COMMENT ON COLUMN order_engine.position_0.last_success_at IS 'When the endpoint last took an event.';
+COMMENT ON COLUMN order_engine.position_0.last_error_at IS 'When an attempt last failed.';
+COMMENT ON COLUMN order_engine.position_0.last_error IS 'Why.';
+COMMENT ON COLUMN order_engine.position_0.failing_since IS 'The first failure since the last success; null: none.';
+COMMENT ON COLUMN order_engine.position_0.failures IS 'Failed attempts since the last success.';
+COMMENT ON COLUMN order_engine.position_0.paused_until IS 'Until when the endpoint asked to be left alone.';
+COMMENT ON COLUMN order_engine.position_0.breaker_opens IS 'How often the circuit breaker opened since it was last closed for good; 0: it is closed.';
+COMMENT ON COLUMN order_engine.position_0.open_until IS 'When an open circuit breaker lets the next probe through.';
 SELECT pg_catalog.pg_extension_config_dump('order_engine.position_0', '');
-COMMENT ON TABLE order_engine.position_1 IS 'Positions of the endpoints in the outbox, table 1 of the two that take turns.';
-COMMENT ON COLUMN order_engine.position_1.n IS 'Number of the record; the highest of an endpoint counts.';
+COMMENT ON TABLE order_engine.position_1 IS 'Positions of the endpoints in the outbox and how the endpoints fare, table 1 of the two that take turns.';
+COMMENT ON COLUMN order_engine.position_1.n IS 'Number of the record; of those with the same endpoint, shards and replay the highest counts.';
 COMMENT ON COLUMN order_engine.position_1.endpoint_id IS 'The endpoint.';
-COMMENT ON COLUMN order_engine.position_1.seen IS 'Events of transactions that this snapshot sees are done.';
+COMMENT ON COLUMN order_engine.position_1.shards IS 'The shards of the outbox that the record speaks of, one bit each.';
+COMMENT ON COLUMN order_engine.position_1.replay_id IS 'The replay that it is about; null: the endpoint''s ordinary course.';
+COMMENT ON COLUMN order_engine.position_1.split IS 'While a backlog is worked off beside newer events: the record is about those that this snapshot does not see; else null.';
+COMMENT ON COLUMN order_engine.position_1.seen IS 'Events of transactions that this snapshot sees are done; null for a replay.';
 COMMENT ON COLUMN order_engine.position_1.upto IS 'Within the events that this snapshot sees and seen does not, those up to (txid, id) are done; null between two reads.';
 COMMENT ON COLUMN order_engine.position_1.txid IS 'See upto.';
-COMMENT ON COLUMN order_engine.position_1.id IS 'See upto.';
+COMMENT ON COLUMN order_engine.position_1.id IS 'See upto; of a replay, the event up to which it is done.';
 COMMENT ON COLUMN order_engine.position_1.done IS 'Events beyond that place that are done as well.';
 COMMENT ON COLUMN order_engine.position_1.recorded_at IS 'When the record was written.';
+COMMENT ON COLUMN order_engine.position_1.last_success_at IS 'When the endpoint last took an event.';
+COMMENT ON COLUMN order_engine.position_1.last_error_at IS 'When an attempt last failed.';
+COMMENT ON COLUMN order_engine.position_1.last_error IS 'Why.';
+COMMENT ON COLUMN order_engine.position_1.failing_since IS 'The first failure since the last success; null: none.';
+COMMENT ON COLUMN order_engine.position_1.failures IS 'Failed attempts since the last success.';
+COMMENT ON COLUMN order_engine.position_1.paused_until IS 'Until when the endpoint asked to be left alone.';
+COMMENT ON COLUMN order_engine.position_1.breaker_opens IS 'How often the circuit breaker opened since it was last closed for good; 0: it is closed.';
+COMMENT ON COLUMN order_engine.position_1.open_until IS 'When an open circuit breaker lets the next probe through.';
 SELECT pg_catalog.pg_extension_config_dump('order_engine.position_1', '');
 
 CREATE TABLE order_engine.delivery_retry (
@@ -111,6 +166,7 @@ CREATE TABLE order_engine.delivery_retry (
 	aggregate_seq	bigint,
 	first_attempt_at timestamptz,
 	next_attempt_at	timestamptz,
+	shard			smallint	NOT NULL,
 	id				uuid		NOT NULL,
 	aggregatetype	text		NOT NULL,
 	aggregateid		text		NOT NULL,
@@ -125,18 +181,21 @@ COMMENT ON COLUMN order_engine.delivery_retry.txid IS 'txid of the event in the 
 COMMENT ON COLUMN order_engine.delivery_retry.aggregate_seq IS 'aggregate_seq of the event.';
 COMMENT ON COLUMN order_engine.delivery_retry.first_attempt_at IS 'When the first attempt was made.';
 COMMENT ON COLUMN order_engine.delivery_retry.next_attempt_at IS 'When the next attempt is due; null for an event that waits behind another.';
+COMMENT ON COLUMN order_engine.delivery_retry.shard IS 'shard of the event in the outbox.';
 COMMENT ON COLUMN order_engine.delivery_retry.id IS 'The event.';
 COMMENT ON COLUMN order_engine.delivery_retry.aggregatetype IS 'aggregatetype of the event.';
 COMMENT ON COLUMN order_engine.delivery_retry.aggregateid IS 'aggregateid of the event.';
 COMMENT ON COLUMN order_engine.delivery_retry.last_error IS 'What went wrong last.';
 SELECT pg_catalog.pg_extension_config_dump('order_engine.delivery_retry', '');
 
-CREATE TABLE order_engine.dead_letter (
+CREATE TABLE order_engine.delivery_dead (
 	endpoint_id		integer		NOT NULL,
 	attempts		integer		NOT NULL,
 	aggregate_seq	bigint,
+	txid			xid8		NOT NULL,
 	created_at		timestamptz	NOT NULL,
 	died_at			timestamptz	NOT NULL,
+	shard			smallint	NOT NULL,
 	id				uuid		NOT NULL,
 	aggregatetype	text		NOT NULL,
 	aggregateid		text		NOT NULL,
@@ -146,17 +205,135 @@ CREATE TABLE order_engine.dead_letter (
 	last_error		text		NOT NULL,
 	PRIMARY KEY (endpoint_id, id)
 );
-COMMENT ON TABLE order_engine.dead_letter IS 'Events that an endpoint did not take within its retry schedule, with a copy of their data.';
-COMMENT ON COLUMN order_engine.dead_letter.endpoint_id IS 'The endpoint.';
-COMMENT ON COLUMN order_engine.dead_letter.attempts IS 'Attempts made.';
-COMMENT ON COLUMN order_engine.dead_letter.aggregate_seq IS 'aggregate_seq of the event.';
-COMMENT ON COLUMN order_engine.dead_letter.created_at IS 'Time of the event.';
-COMMENT ON COLUMN order_engine.dead_letter.died_at IS 'When it was given up.';
-COMMENT ON COLUMN order_engine.dead_letter.id IS 'The event.';
-COMMENT ON COLUMN order_engine.dead_letter.aggregatetype IS 'aggregatetype of the event.';
-COMMENT ON COLUMN order_engine.dead_letter.aggregateid IS 'aggregateid of the event.';
-COMMENT ON COLUMN order_engine.dead_letter.type IS 'Type of the event.';
-COMMENT ON COLUMN order_engine.dead_letter.payload IS 'Data of the event.';
-COMMENT ON COLUMN order_engine.dead_letter.headers IS 'Context of the event.';
-COMMENT ON COLUMN order_engine.dead_letter.last_error IS 'What went wrong last.';
-SELECT pg_catalog.pg_extension_config_dump('order_engine.dead_letter', '');
+COMMENT ON TABLE order_engine.delivery_dead IS 'Dead letters: events that an endpoint did not take within its retry schedule, with a copy of their data. See the view dead_letter.';
+COMMENT ON COLUMN order_engine.delivery_dead.endpoint_id IS 'The endpoint.';
+COMMENT ON COLUMN order_engine.delivery_dead.attempts IS 'Attempts made.';
+COMMENT ON COLUMN order_engine.delivery_dead.aggregate_seq IS 'aggregate_seq of the event.';
+COMMENT ON COLUMN order_engine.delivery_dead.created_at IS 'Time of the event.';
+COMMENT ON COLUMN order_engine.delivery_dead.died_at IS 'When it was given up.';
+COMMENT ON COLUMN order_engine.delivery_dead.txid IS 'txid of the event in the outbox.';
+COMMENT ON COLUMN order_engine.delivery_dead.shard IS 'shard of the event in the outbox.';
+COMMENT ON COLUMN order_engine.delivery_dead.id IS 'The event.';
+COMMENT ON COLUMN order_engine.delivery_dead.aggregatetype IS 'aggregatetype of the event.';
+COMMENT ON COLUMN order_engine.delivery_dead.aggregateid IS 'aggregateid of the event.';
+COMMENT ON COLUMN order_engine.delivery_dead.type IS 'Type of the event.';
+COMMENT ON COLUMN order_engine.delivery_dead.payload IS 'Data of the event.';
+COMMENT ON COLUMN order_engine.delivery_dead.headers IS 'Context of the event.';
+COMMENT ON COLUMN order_engine.delivery_dead.last_error IS 'What went wrong last.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.delivery_dead', '');
+
+CREATE TABLE order_engine.replay (
+	replay_id		bigint		GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	endpoint_id		integer		NOT NULL REFERENCES order_engine.endpoint ON DELETE CASCADE,
+	requested_at	timestamptz	NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	events			bigint		NOT NULL,
+	shards_done		integer		NOT NULL DEFAULT 0,
+	ids				uuid[],
+	first_id		uuid,
+	last_id			uuid,
+	visible			pg_snapshot,
+	unseen			pg_snapshot
+);
+COMMENT ON TABLE order_engine.replay IS 'Events that are sent once more: asked for by replay() and redrive(), worked through by the worker, removed when done.';
+COMMENT ON COLUMN order_engine.replay.replay_id IS 'Internal id.';
+COMMENT ON COLUMN order_engine.replay.endpoint_id IS 'The endpoint.';
+COMMENT ON COLUMN order_engine.replay.requested_at IS 'When it was asked for.';
+COMMENT ON COLUMN order_engine.replay.events IS 'How many events it has.';
+COMMENT ON COLUMN order_engine.replay.shards_done IS 'Shards of the outbox in which it is done, one bit each.';
+COMMENT ON COLUMN order_engine.replay.ids IS 'The events, ascending; null for a range.';
+COMMENT ON COLUMN order_engine.replay.first_id IS 'First id of a range.';
+COMMENT ON COLUMN order_engine.replay.last_id IS 'Last id of a range.';
+COMMENT ON COLUMN order_engine.replay.visible IS 'Of a range, only events of transactions that this snapshot sees.';
+COMMENT ON COLUMN order_engine.replay.unseen IS 'Of a range, only events that were never meant for the endpoint: of transactions that this snapshot (its start) sees; null: all.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.replay', '');
+SELECT pg_catalog.pg_extension_config_dump('order_engine.replay_replay_id_seq', '');
+COMMENT ON SEQUENCE order_engine.replay_replay_id_seq IS 'Ids of replays.';
+
+CREATE TABLE order_engine.delivery_gap (
+	endpoint_id		integer		NOT NULL,
+	recorded_at		timestamptz	NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	events			bigint		NOT NULL,
+	first_created_at timestamptz,
+	last_created_at	timestamptz
+);
+COMMENT ON TABLE order_engine.delivery_gap IS 'Events that an endpoint missed because it held the outbox longer than order_engine.max_retention. Nothing else is ever skipped.';
+COMMENT ON COLUMN order_engine.delivery_gap.endpoint_id IS 'The endpoint.';
+COMMENT ON COLUMN order_engine.delivery_gap.recorded_at IS 'When the events were given up.';
+COMMENT ON COLUMN order_engine.delivery_gap.events IS 'How many events that it was to get are gone.';
+COMMENT ON COLUMN order_engine.delivery_gap.first_created_at IS 'Time of the oldest of them.';
+COMMENT ON COLUMN order_engine.delivery_gap.last_created_at IS 'Time of the newest of them.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.delivery_gap', '');
+
+/*
+ * The attempt log: a ring like the outbox, turned by time.  Attempts are written
+ * in bulk with the positions; the leaf before the one in use is kept, the next
+ * one is truncated beforehand.
+ */
+CREATE TABLE order_engine.delivery_attempt_0 (
+	attempted_at	timestamptz	NOT NULL,
+	endpoint_id		integer		NOT NULL,
+	attempt			integer		NOT NULL,
+	status			integer,
+	duration_ms		real		NOT NULL,
+	worker			smallint	NOT NULL,
+	events			smallint	NOT NULL,
+	outcome			text		NOT NULL,
+	id				uuid		NOT NULL,
+	error			text,
+	response		text
+);
+COMMENT ON TABLE order_engine.delivery_attempt_0 IS 'Attempts, leaf 0 of the ring. See the view delivery_attempt.';
+COMMENT ON COLUMN order_engine.delivery_attempt_0.attempted_at IS 'When the answer, or its absence, was noted.';
+COMMENT ON COLUMN order_engine.delivery_attempt_0.endpoint_id IS 'The endpoint.';
+COMMENT ON COLUMN order_engine.delivery_attempt_0.attempt IS 'Number of the attempt of this event at this endpoint, from 1.';
+COMMENT ON COLUMN order_engine.delivery_attempt_0.status IS 'HTTP status; null when none came.';
+COMMENT ON COLUMN order_engine.delivery_attempt_0.duration_ms IS 'How long the request took.';
+COMMENT ON COLUMN order_engine.delivery_attempt_0.worker IS 'Number of the worker, from 0.';
+COMMENT ON COLUMN order_engine.delivery_attempt_0.events IS 'Events in the same request.';
+COMMENT ON COLUMN order_engine.delivery_attempt_0.outcome IS 'delivered, failed, paused or gave_up.';
+COMMENT ON COLUMN order_engine.delivery_attempt_0.id IS 'The event.';
+COMMENT ON COLUMN order_engine.delivery_attempt_0.error IS 'What went wrong; null for a delivery.';
+COMMENT ON COLUMN order_engine.delivery_attempt_0.response IS 'The first 2 KiB of the answer''s body; null for a delivery.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.delivery_attempt_0', '');
+CREATE TABLE order_engine.delivery_attempt_1 (LIKE order_engine.delivery_attempt_0);
+COMMENT ON TABLE order_engine.delivery_attempt_1 IS 'Attempts, leaf 1 of the ring. See the view delivery_attempt.';
+COMMENT ON COLUMN order_engine.delivery_attempt_1.attempted_at IS 'When the answer, or its absence, was noted.';
+COMMENT ON COLUMN order_engine.delivery_attempt_1.endpoint_id IS 'The endpoint.';
+COMMENT ON COLUMN order_engine.delivery_attempt_1.attempt IS 'Number of the attempt of this event at this endpoint, from 1.';
+COMMENT ON COLUMN order_engine.delivery_attempt_1.status IS 'HTTP status; null when none came.';
+COMMENT ON COLUMN order_engine.delivery_attempt_1.duration_ms IS 'How long the request took.';
+COMMENT ON COLUMN order_engine.delivery_attempt_1.worker IS 'Number of the worker, from 0.';
+COMMENT ON COLUMN order_engine.delivery_attempt_1.events IS 'Events in the same request.';
+COMMENT ON COLUMN order_engine.delivery_attempt_1.outcome IS 'delivered, failed, paused or gave_up.';
+COMMENT ON COLUMN order_engine.delivery_attempt_1.id IS 'The event.';
+COMMENT ON COLUMN order_engine.delivery_attempt_1.error IS 'What went wrong; null for a delivery.';
+COMMENT ON COLUMN order_engine.delivery_attempt_1.response IS 'The first 2 KiB of the answer''s body; null for a delivery.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.delivery_attempt_1', '');
+CREATE TABLE order_engine.delivery_attempt_2 (LIKE order_engine.delivery_attempt_0);
+COMMENT ON TABLE order_engine.delivery_attempt_2 IS 'Attempts, leaf 2 of the ring. See the view delivery_attempt.';
+COMMENT ON COLUMN order_engine.delivery_attempt_2.attempted_at IS 'When the answer, or its absence, was noted.';
+COMMENT ON COLUMN order_engine.delivery_attempt_2.endpoint_id IS 'The endpoint.';
+COMMENT ON COLUMN order_engine.delivery_attempt_2.attempt IS 'Number of the attempt of this event at this endpoint, from 1.';
+COMMENT ON COLUMN order_engine.delivery_attempt_2.status IS 'HTTP status; null when none came.';
+COMMENT ON COLUMN order_engine.delivery_attempt_2.duration_ms IS 'How long the request took.';
+COMMENT ON COLUMN order_engine.delivery_attempt_2.worker IS 'Number of the worker, from 0.';
+COMMENT ON COLUMN order_engine.delivery_attempt_2.events IS 'Events in the same request.';
+COMMENT ON COLUMN order_engine.delivery_attempt_2.outcome IS 'delivered, failed, paused or gave_up.';
+COMMENT ON COLUMN order_engine.delivery_attempt_2.id IS 'The event.';
+COMMENT ON COLUMN order_engine.delivery_attempt_2.error IS 'What went wrong; null for a delivery.';
+COMMENT ON COLUMN order_engine.delivery_attempt_2.response IS 'The first 2 KiB of the answer''s body; null for a delivery.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.delivery_attempt_2', '');
+CREATE TABLE order_engine.delivery_attempt_3 (LIKE order_engine.delivery_attempt_0);
+COMMENT ON TABLE order_engine.delivery_attempt_3 IS 'Attempts, leaf 3 of the ring. See the view delivery_attempt.';
+COMMENT ON COLUMN order_engine.delivery_attempt_3.attempted_at IS 'When the answer, or its absence, was noted.';
+COMMENT ON COLUMN order_engine.delivery_attempt_3.endpoint_id IS 'The endpoint.';
+COMMENT ON COLUMN order_engine.delivery_attempt_3.attempt IS 'Number of the attempt of this event at this endpoint, from 1.';
+COMMENT ON COLUMN order_engine.delivery_attempt_3.status IS 'HTTP status; null when none came.';
+COMMENT ON COLUMN order_engine.delivery_attempt_3.duration_ms IS 'How long the request took.';
+COMMENT ON COLUMN order_engine.delivery_attempt_3.worker IS 'Number of the worker, from 0.';
+COMMENT ON COLUMN order_engine.delivery_attempt_3.events IS 'Events in the same request.';
+COMMENT ON COLUMN order_engine.delivery_attempt_3.outcome IS 'delivered, failed, paused or gave_up.';
+COMMENT ON COLUMN order_engine.delivery_attempt_3.id IS 'The event.';
+COMMENT ON COLUMN order_engine.delivery_attempt_3.error IS 'What went wrong; null for a delivery.';
+COMMENT ON COLUMN order_engine.delivery_attempt_3.response IS 'The first 2 KiB of the answer''s body; null for a delivery.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.delivery_attempt_3', '');

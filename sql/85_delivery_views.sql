@@ -26,7 +26,7 @@ CREATE VIEW order_engine.endpoint_status AS
 SELECT e.name, e.status, e.event_types,
 	coalesce(r.retrying, 0) AS retrying,
 	coalesce(r.parked, 0) AS parked,
-	(SELECT count(*) FROM order_engine.dead_letter d WHERE d.endpoint_id = e.endpoint_id) AS dead,
+	(SELECT count(*) FROM order_engine.delivery_dead d WHERE d.endpoint_id = e.endpoint_id) AS dead,
 	(SELECT o.created_at
 	 FROM order_engine.outbox o
 	 WHERE o.txid >= pg_snapshot_xmin(coalesce(p.seen, e.start_snapshot))
@@ -56,3 +56,8 @@ COMMENT ON COLUMN order_engine.endpoint_status.behind_since IS 'Time of the firs
 COMMENT ON COLUMN order_engine.endpoint_status.next_attempt_at IS 'When the next retry is due.';
 COMMENT ON COLUMN order_engine.endpoint_status.last_error IS 'Error of the retry that is due first.';
 COMMENT ON COLUMN order_engine.endpoint_status.recorded_at IS 'When its position was last written; null before the first delivery.';
+
+CREATE VIEW order_engine.dead_letter AS
+SELECT e.name AS endpoint, d.id, d.type, d.aggregatetype, d.aggregateid, d.aggregate_seq,
+	d.attempts, d.last_error, d.created_at, d.died_at, d.payload, d.headers, d.endpoint_id
+FROM order_engine.delivery_dead d JOIN order_engine.endpoint e USING (endpoint_id);

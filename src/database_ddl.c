@@ -88,12 +88,13 @@ may_do(Oid dboid)
 
 /* Has the worker of a slot end, and waits for that. */
 static void
-hold_worker(OeWorkerSlot *slot)
+hold_worker(OeDatabaseSlot *database)
 {
+	OeWorkerSlot *slot = &database->workers[0];
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WAIT_MS);
 
 	SpinLockAcquire(&oe_shared->lock);
-	slot->hold_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOLD_MS);
+	database->hold_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOLD_MS);
 	SpinLockRelease(&oe_shared->lock);
 	while (GetCurrentTimestamp() < deadline)
 	{
@@ -115,7 +116,7 @@ hold_worker(OeWorkerSlot *slot)
 }
 
 static void
-release_worker(OeWorkerSlot *slot)
+release_worker(OeDatabaseSlot *slot)
 {
 	slot->hold_until = 0;
 	oe_wake_launcher_at_end();
@@ -128,7 +129,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 {
 	const char *name = database_to_be_left(pstmt->utilityStmt);
 	Oid			dboid = name != NULL ? get_database_oid(name, true) : InvalidOid;
-	OeWorkerSlot *slot = OidIsValid(dboid) ? oe_shared_slot(dboid) : NULL;
+	OeDatabaseSlot *slot = OidIsValid(dboid) ? oe_shared_slot(dboid) : NULL;
 
 	if (slot != NULL && !may_do(dboid))
 		slot = NULL;

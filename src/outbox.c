@@ -20,6 +20,7 @@
 #include "append.h"
 #include "args.h"
 #include "catalog/namespace.h"
+#include "common/hashfn.h"
 #include "context.h"
 #include "fmgr.h"
 #include "idempotency.h"
@@ -28,6 +29,7 @@
 #include "outbox.h"
 #include "policy_match.h"
 #include "record.h"
+#include "shared.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -49,7 +51,7 @@
 
 enum
 {
-	COL_TXID, COL_AFTER_TXID, COL_CREATED_AT, COL_AGGREGATE_SEQ, COL_LEAF, COL_ID,
+	COL_TXID, COL_AFTER_TXID, COL_CREATED_AT, COL_AGGREGATE_SEQ, COL_LEAF, COL_SHARD, COL_ID,
 	COL_AGGREGATETYPE, COL_AGGREGATEID, COL_TYPE, COL_PAYLOAD, COL_HEADERS, NUM_COLS
 };
 
@@ -148,6 +150,19 @@ oe_outbox_new_id(TimestampTz created_at, pg_uuid_t *id)
 				 errmsg("could not generate a random event id")));
 }
 
+/*
+ * The worker that an aggregate belongs to.  Stored with the event, so a later
+ * version may hash otherwise only for aggregates that have no events yet.
+ */
+static int16
+shard_of(const char *aggregatetype, const char *aggregateid)
+{
+	uint32		hash = hash_combine(hash_bytes((const unsigned char *) aggregatetype, strlen(aggregatetype)),
+									hash_bytes((const unsigned char *) aggregateid, strlen(aggregateid)));
+
+	return (int16) (hash % OE_SHARDS);
+}
+
 void
 oe_outbox_append(const OeEvent *event)
 {
@@ -156,6 +171,7 @@ oe_outbox_append(const OeEvent *event)
 	FullTransactionId txid;
 	pg_uuid_t	uuid;
 	Jsonb	   *headers = oe_context_headers(event->headers);
+	int16		shard = shard_of(event->aggregatetype, event->aggregateid);
 	int16		leaf;
 	Oid			relid;
 
@@ -183,6 +199,7 @@ oe_outbox_append(const OeEvent *event)
 	else
 		nulls[COL_AGGREGATE_SEQ] = true;
 	values[COL_LEAF] = Int16GetDatum(leaf);
+	values[COL_SHARD] = Int16GetDatum(shard);
 	values[COL_ID] = UUIDPGetDatum(&uuid);
 	values[COL_AGGREGATETYPE] = CStringGetTextDatum(event->aggregatetype);
 	values[COL_AGGREGATEID] = CStringGetTextDatum(event->aggregateid);
@@ -191,7 +208,7 @@ oe_outbox_append(const OeEvent *event)
 	values[COL_HEADERS] = JsonbPGetDatum(headers);
 
 	oe_append(relid, NUM_COLS, false, values, nulls);
-	oe_wake_worker_at_commit();
+	oe_wake_worker_at_commit(shard);
 }
 
 static char *
@@ -271,8 +288,8 @@ oe_emit(PG_FUNCTION_ARGS)
 				 errmsg("invalid event type \"%s\"", event.type),
 				 errdetail("%s", why)));
 
-	/* the sequence of an order's events is gapless: nobody else adds to it */
-	if (strcmp(event.aggregatetype, "order") == 0)
+	/* the sequence of an order's events is gapless, and events of endpoints are news of ours */
+	if (strcmp(event.aggregatetype, "order") == 0 || strcmp(event.aggregatetype, OE_AGGREGATE_ENDPOINT) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("aggregate type \"%s\" belongs to order_engine", event.aggregatetype),

@@ -10,6 +10,14 @@
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
+/*
+ * The aggregate type of operational events (endpoint.disabled and so on), whose
+ * aggregate id is the endpoint's name.  They never go to that endpoint, but for
+ * the test event, which goes to no other.
+ */
+#define OE_AGGREGATE_ENDPOINT	"endpoint"
+#define OE_TYPE_ENDPOINT_TEST	"endpoint.test"
+
 typedef struct OeEvent
 {
 	const char *aggregatetype;

@@ -10,27 +10,43 @@
 
 #include "args.h"
 #include "settings.h"
+#include "shared.h"
 #include "utils/guc.h"
 
 char	   *oe_actor = NULL;
 char	   *oe_allow_cidrs = NULL;
 bool		oe_allow_http = false;
+int			oe_attempt_log = OE_ATTEMPT_LOG_FAILURES;
+int			oe_attempt_retention = OE_DEFAULT_ATTEMPT_RETENTION;
 int			oe_authorization_lifetime = OE_DEFAULT_AUTHORIZATION_LIFETIME;
+char	   *oe_ca_file = NULL;
 char	   *oe_correlation_id = NULL;
 char	   *oe_databases = NULL;
+char	   *oe_event_source = NULL;
 int			oe_hold_time = OE_DEFAULT_HOLD_TIME;
 bool		oe_idempotency_required = false;
 int			oe_idempotency_retention = OE_DEFAULT_IDEMPOTENCY_RETENTION;
 bool		oe_idempotency_wait = true;
 int			oe_maintenance_interval = OE_DEFAULT_MAINTENANCE_INTERVAL;
 int			oe_max_in_flight = OE_DEFAULT_MAX_IN_FLIGHT;
+int			oe_max_retention = OE_DEFAULT_MAX_RETENTION;
 char	   *oe_order_machine = NULL;
 int			oe_payment_attempts = OE_DEFAULT_PAYMENT_ATTEMPTS;
 int			oe_payment_retry_delay = OE_DEFAULT_PAYMENT_RETRY_DELAY;
 int			oe_poll_interval = OE_DEFAULT_POLL_INTERVAL;
+int			oe_retention = OE_DEFAULT_RETENTION;
+char	   *oe_secret_key_file = NULL;
 int			oe_shard_id = OE_DEFAULT_SHARD_ID;
 char	   *oe_tenant = NULL;
 char	   *oe_traceparent = NULL;
+int			oe_workers = OE_DEFAULT_WORKERS;
+
+static const struct config_enum_entry attempt_log_options[] = {
+	{"none", OE_ATTEMPT_LOG_NONE, false},
+	{"failures", OE_ATTEMPT_LOG_FAILURES, false},
+	{"all", OE_ATTEMPT_LOG_ALL, false},
+	{NULL, 0, false}
+};
 
 /* These go into every row of history, into events, and into requests. */
 static bool
@@ -62,12 +78,28 @@ oe_settings_init(void)
 							 NULL,
 							 &oe_allow_http, false,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("order_engine.attempt_log",
+							 "Which attempts delivery_attempt holds: none, failures or all.",
+							 NULL,
+							 &oe_attempt_log, OE_ATTEMPT_LOG_FAILURES, attempt_log_options,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_engine.attempt_retention",
+							"How long the log of attempts is kept at least.",
+							"Up to half as long again.",
+							&oe_attempt_retention, OE_DEFAULT_ATTEMPT_RETENTION,
+							OE_MIN_RETENTION, OE_MAX_RETENTION,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("order_engine.authorization_lifetime",
 							"How long a payment stays authorized when the payment service does not say.",
 							"0: without a limit.",
 							&oe_authorization_lifetime, OE_DEFAULT_AUTHORIZATION_LIFETIME,
 							0, OE_MAX_AUTHORIZATION_LIFETIME,
 							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomStringVariable("order_engine.ca_file",
+							   "File with the certificate authorities that endpoints are verified by.",
+							   "Empty: those of the system.",
+							   &oe_ca_file, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomStringVariable("order_engine.correlation_id",
 							   "Correlation id that history and events record.",
 							   NULL,
@@ -78,6 +110,11 @@ oe_settings_init(void)
 							   "A comma-separated list of names.",
 							   &oe_databases, "",
 							   PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
+	DefineCustomStringVariable("order_engine.event_source",
+							   "The attribute source of CloudEvents, a URI reference.",
+							   "Empty: /order_engine/ and the name of the database.",
+							   &oe_event_source, "",
+							   PGC_SIGHUP, 0, check_label, NULL, NULL);
 	DefineCustomIntVariable("order_engine.hold_time",
 							"How long a pending order holds its stock when the caller does not say.",
 							NULL,
@@ -110,6 +147,12 @@ oe_settings_init(void)
 							NULL,
 							&oe_max_in_flight, OE_DEFAULT_MAX_IN_FLIGHT, OE_MIN_MAX_IN_FLIGHT, OE_MAX_MAX_IN_FLIGHT,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_engine.max_retention",
+							"How long an endpoint may keep events from being removed.",
+							"An endpoint that needs older ones is disabled, and delivery_gap tells what it missed.",
+							&oe_max_retention, OE_DEFAULT_MAX_RETENTION,
+							OE_MIN_RETENTION, OE_MAX_RETENTION,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomStringVariable("order_engine.order_machine",
 							   "Name of the machine that new orders run on.",
 							   NULL,
@@ -132,6 +175,16 @@ oe_settings_init(void)
 							NULL,
 							&oe_poll_interval, OE_DEFAULT_POLL_INTERVAL, OE_MIN_POLL_INTERVAL, OE_MAX_POLL_INTERVAL,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("order_engine.retention",
+							"How long events are kept at least, delivered or not.",
+							NULL,
+							&oe_retention, OE_DEFAULT_RETENTION, OE_MIN_RETENTION, OE_MAX_RETENTION,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomStringVariable("order_engine.secret_key_file",
+							   "File with the keys that encrypt secrets in the database.",
+							   "Empty: secrets are stored in clear.",
+							   &oe_secret_key_file, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomIntVariable("order_engine.shard_id",
 							"Number of this server, in the high bits of every id.",
 							NULL,
@@ -147,6 +200,11 @@ oe_settings_init(void)
 							   NULL,
 							   &oe_traceparent, "",
 							   PGC_USERSET, 0, check_label, NULL, NULL);
+	DefineCustomIntVariable("order_engine.workers",
+							"Processes that deliver the events of one database.",
+							"More than one needs order_engine in shared_preload_libraries.",
+							&oe_workers, OE_DEFAULT_WORKERS, OE_MIN_WORKERS, OE_MAX_WORKERS,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("order_engine");
 }

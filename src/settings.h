@@ -9,6 +9,23 @@
 #define OE_MAX_MAX_IN_FLIGHT		4096
 #define OE_DEFAULT_MAX_IN_FLIGHT	256
 
+#define OE_MIN_WORKERS				1
+#define OE_DEFAULT_WORKERS			1		/* at most OE_MAX_WORKERS of shared.h */
+
+#define OE_MIN_RETENTION			6		/* s; a leaf of the ring lasts a sixth */
+#define OE_MAX_RETENTION			(366 * 86400)
+#define OE_DEFAULT_RETENTION		(3 * 86400)
+#define OE_DEFAULT_MAX_RETENTION	(30 * 86400)
+#define OE_DEFAULT_ATTEMPT_RETENTION	(7 * 86400)
+
+/* what the attempt log holds */
+typedef enum OeAttemptLog
+{
+	OE_ATTEMPT_LOG_NONE,
+	OE_ATTEMPT_LOG_FAILURES,
+	OE_ATTEMPT_LOG_ALL
+} OeAttemptLog;
+
 #define OE_MIN_POLL_INTERVAL		10		/* ms */
 #define OE_MAX_POLL_INTERVAL		600000
 #define OE_DEFAULT_POLL_INTERVAL	5000
@@ -43,22 +60,30 @@
 extern char *oe_actor;
 extern char *oe_allow_cidrs;
 extern bool oe_allow_http;
+extern int	oe_attempt_log;
+extern int	oe_attempt_retention;
 extern int	oe_authorization_lifetime;
+extern char *oe_ca_file;
 extern char *oe_correlation_id;
 extern char *oe_databases;
+extern char *oe_event_source;
 extern int	oe_hold_time;
 extern bool oe_idempotency_required;
 extern int	oe_idempotency_retention;
 extern bool oe_idempotency_wait;
 extern int	oe_maintenance_interval;
 extern int	oe_max_in_flight;
+extern int	oe_max_retention;
 extern char *oe_order_machine;
 extern int	oe_payment_attempts;
 extern int	oe_payment_retry_delay;
 extern int	oe_poll_interval;
+extern int	oe_retention;
+extern char *oe_secret_key_file;
 extern int	oe_shard_id;
 extern char *oe_tenant;
 extern char *oe_traceparent;
+extern int	oe_workers;
 
 /* Defines the settings and reserves the prefix; once, from _PG_init. */
 extern void oe_settings_init(void);

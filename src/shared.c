@@ -45,18 +45,25 @@ shmem_startup(void)
 		pg_atomic_init_u32(&oe_shared->recheck, 0);
 		for (int i = 0; i < OE_MAX_DATABASES; i++)
 		{
-			OeWorkerSlot *slot = &oe_shared->slots[i];
+			OeDatabaseSlot *database = &oe_shared->slots[i];
 
-			slot->dboid = InvalidOid;
-			slot->procno = OE_NO_PROC;
-			pg_atomic_init_u32(&slot->pending, 0);
-			pg_atomic_init_u32(&slot->prepared, 0);
-			pg_atomic_init_u64(&slot->reads, 0);
-			pg_atomic_init_u64(&slot->attempts, 0);
-			pg_atomic_init_u64(&slot->delivered, 0);
-			pg_atomic_init_u64(&slot->failed, 0);
-			pg_atomic_init_u64(&slot->flushes, 0);
-			pg_atomic_init_u32(&slot->in_flight, 0);
+			database->dboid = InvalidOid;
+			pg_atomic_init_u64(&database->position_n, 0);
+			pg_atomic_init_u32(&database->position_table, 0);
+			for (int j = 0; j < OE_MAX_WORKERS; j++)
+			{
+				OeWorkerSlot *slot = &database->workers[j];
+
+				slot->procno = OE_NO_PROC;
+				pg_atomic_init_u32(&slot->pending, 0);
+				pg_atomic_init_u32(&slot->prepared, 0);
+				pg_atomic_init_u64(&slot->reads, 0);
+				pg_atomic_init_u64(&slot->attempts, 0);
+				pg_atomic_init_u64(&slot->delivered, 0);
+				pg_atomic_init_u64(&slot->failed, 0);
+				pg_atomic_init_u64(&slot->flushes, 0);
+				pg_atomic_init_u32(&slot->in_flight, 0);
+			}
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -71,7 +78,7 @@ oe_shared_init(void)
 	shmem_startup_hook = shmem_startup;
 }
 
-OeWorkerSlot *
+OeDatabaseSlot *
 oe_shared_slot(Oid dboid)
 {
 	static int	last = 0;
@@ -91,10 +98,10 @@ oe_shared_slot(Oid dboid)
 	return NULL;
 }
 
-OeWorkerSlot *
+OeDatabaseSlot *
 oe_shared_claim_slot(Oid dboid)
 {
-	OeWorkerSlot *found = NULL;
+	OeDatabaseSlot *found = NULL;
 
 	if (oe_shared == NULL)
 		return NULL;
@@ -110,7 +117,7 @@ oe_shared_claim_slot(Oid dboid)
 		if (oe_shared->slots[i].dboid == InvalidOid)
 		{
 			found = &oe_shared->slots[i];
-			found->procno = OE_NO_PROC;
+			found->count = 1;
 			found->dboid = dboid;
 		}
 	}

@@ -1,28 +1,39 @@
 /*
  * shared.h
- *	  Shared memory: the launcher, and one slot for each database with a worker.
+ *	  Shared memory: the launcher, and one slot for each database with workers.
  */
 #ifndef OE_SHARED_H
 #define OE_SHARED_H
 
+#include "datatype/timestamp.h"
 #include "port/atomics.h"
 #include "storage/spin.h"
 
 #define OE_MAX_DATABASES	64
+#define OE_MAX_WORKERS		8	/* of one database */
 #define OE_NO_PROC			(-1)
 
 /*
- * A slot belongs to a database from the first start of its worker on.  Writers
- * read dboid and procno without a lock: both may be stale, and the worst that a
- * stale value does is to set a latch for nothing, which every latch allows for.
+ * What of one aggregate belongs to one worker, by a hash that is stored with
+ * each event.  Fixed for ever: positions speak of shards.
+ */
+#define OE_SHARDS			16
+#define OE_ALL_SHARDS		((uint32) ((1 << OE_SHARDS) - 1))
+
+/* The shards of worker "index" of "count". */
+#define OE_SHARD_WORKER(shard, count)	((shard) % (count))
+
+/*
+ * One worker.  Writers read procno and shards without a lock: both may be
+ * stale, and the worst that a stale value does is to set a latch for nothing,
+ * or not to set one, and then the worker that comes next looks by itself.
  */
 typedef struct OeWorkerSlot
 {
-	Oid			dboid;			/* InvalidOid: the slot is free */
-	int			procno;			/* of the worker, OE_NO_PROC when it is not running */
+	int			procno;			/* OE_NO_PROC when it is not running */
 	int			pid;
 	int			end;			/* OeWorkerEnd of the last run */
-	TimestampTz hold_until;		/* the launcher starts no worker before */
+	uint32		shards;			/* that it serves, one bit each */
 	pg_atomic_uint32 pending;	/* events were committed since the worker last looked */
 	pg_atomic_uint32 prepared;	/* events were prepared (two-phase commit) */
 
@@ -36,12 +47,29 @@ typedef struct OeWorkerSlot
 	pg_atomic_uint32 in_flight;
 } OeWorkerSlot;
 
+/*
+ * A slot belongs to a database from the first start of a worker on.  Writers
+ * read dboid without a lock, too.
+ */
+typedef struct OeDatabaseSlot
+{
+	Oid			dboid;			/* InvalidOid: the slot is free */
+	int			count;			/* of workers that serve it, or shall */
+	TimestampTz hold_until;		/* the launcher starts no worker before */
+
+	/* of the position tables, which the workers share */
+	pg_atomic_uint64 position_n;	/* number of the last record; 0: not known yet */
+	pg_atomic_uint32 position_table;	/* in use: 0 or 1 */
+
+	OeWorkerSlot workers[OE_MAX_WORKERS];
+} OeDatabaseSlot;
+
 typedef struct OeShared
 {
-	slock_t		lock;			/* for changes of dboid, procno and pid */
+	slock_t		lock;			/* for changes of dboid, count, procno, pid and shards */
 	int			launcher_procno;
 	pg_atomic_uint32 recheck;	/* a database may have got its extension */
-	OeWorkerSlot slots[OE_MAX_DATABASES];
+	OeDatabaseSlot slots[OE_MAX_DATABASES];
 } OeShared;
 
 /* NULL when the library was not preloaded */
@@ -51,9 +79,9 @@ extern OeShared *oe_shared;
 extern void oe_shared_init(void);
 
 /* The slot of a database, NULL when there is none.  Takes no lock. */
-extern OeWorkerSlot *oe_shared_slot(Oid dboid);
+extern OeDatabaseSlot *oe_shared_slot(Oid dboid);
 
 /* The same, but makes one; NULL when all are taken. */
-extern OeWorkerSlot *oe_shared_claim_slot(Oid dboid);
+extern OeDatabaseSlot *oe_shared_claim_slot(Oid dboid);
 
 #endif							/* OE_SHARED_H */

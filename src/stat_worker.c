@@ -18,13 +18,15 @@ Datum
 oe_worker_counters(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	OeWorkerSlot *slot = oe_shared_slot(MyDatabaseId);
+	OeDatabaseSlot *database = oe_shared_slot(MyDatabaseId);
+	OeWorkerSlot *slot;
 	Datum		values[NUM_COLS];
 	bool		nulls[NUM_COLS] = {false};
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (slot == NULL)
+	if (database == NULL)
 		return (Datum) 0;
+	slot = &database->workers[0];
 
 	nulls[0] = slot->pid == 0;
 	values[0] = Int32GetDatum(slot->pid);

@@ -33,8 +33,10 @@ set_latch_of(int procno)
 }
 
 static void
-wake_worker_now(OeWorkerSlot *slot)
+wake_worker_now(OeDatabaseSlot *database)
 {
+	OeWorkerSlot *slot = &database->workers[0];
+
 	/*
 	 * The worker clears the flag before it takes its snapshot, so whoever finds
 	 * it set may rely on being seen.
@@ -55,7 +57,7 @@ wake_launcher_now(void)
 static void
 xact_callback(XactEvent event, void *arg)
 {
-	OeWorkerSlot *slot;
+	OeDatabaseSlot *slot;
 
 	if (likely(!wake_worker && !wake_launcher))
 		return;
@@ -73,8 +75,8 @@ xact_callback(XactEvent event, void *arg)
 			/* COMMIT PREPARED runs no callback: tell the worker to poll */
 			if (wake_worker && (slot = oe_shared_slot(MyDatabaseId)) != NULL)
 			{
-				pg_atomic_write_u32(&slot->prepared, 1);
-				set_latch_of(slot->procno);
+				pg_atomic_write_u32(&slot->workers[0].prepared, 1);
+				set_latch_of(slot->workers[0].procno);
 			}
 			break;
 		case XACT_EVENT_ABORT:
@@ -92,7 +94,7 @@ xact_callback(XactEvent event, void *arg)
 static void
 release_callback(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
 {
-	OeWorkerSlot *slot;
+	OeDatabaseSlot *slot;
 
 	if (likely(!wake_for_change) || !isTopLevel || phase != RESOURCE_RELEASE_AFTER_LOCKS)
 		return;
@@ -102,7 +104,7 @@ release_callback(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, voi
 }
 
 void
-oe_wake_worker_at_commit(void)
+oe_wake_worker_at_commit(int shard)
 {
 	wake_worker = true;
 }

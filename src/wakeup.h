@@ -5,10 +5,10 @@
 #ifndef OE_WAKEUP_H
 #define OE_WAKEUP_H
 
-/* At commit of the current transaction, wake this database's worker. */
-extern void oe_wake_worker_at_commit(void);
+/* At commit of the current transaction, wake the worker of the shard. */
+extern void oe_wake_worker_at_commit(int shard);
 
-/* The same, once the invalidations of the transaction have been sent. */
+/* Wake every worker of the database, once the invalidations of the transaction have been sent. */
 extern void oe_wake_worker_for_change(void);
 
 /* When the current transaction ends, either way, wake the launcher. */

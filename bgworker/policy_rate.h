@@ -1,0 +1,38 @@
+/*-------------------------------------------------------------------------
+ *
+ * policy_rate.h
+ *	  Token bucket: at most so many requests a second, with a burst.
+ *
+ * Kept as one time, the "theoretical arrival time" of the generic cell rate
+ * algorithm (ITU-T I.371): no bucket has to be refilled.
+ *
+ * Pure C: no server headers, no allocation, no state but the caller's.  Times
+ * and durations are microseconds of any one epoch.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef OE_POLICY_RATE_H
+#define OE_POLICY_RATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct oe_rate_policy
+{
+	double		per_second;		/* 0: no limit */
+	int			burst;			/* at least 1 */
+} oe_rate_policy;
+
+/* Zero: a full bucket. */
+typedef struct oe_rate
+{
+	double		arrival;
+} oe_rate;
+
+/* Takes a token; if there is none, *wait is when there will be one. */
+extern bool oe_rate_take(oe_rate *rate, const oe_rate_policy *policy, int64_t now, int64_t *wait);
+
+/* Gives back one that was not used. */
+extern void oe_rate_return(oe_rate *rate, const oe_rate_policy *policy);
+
+#endif							/* OE_POLICY_RATE_H */
