@@ -24,7 +24,11 @@
 #define OE_BREAKER_OPEN_MAX		INT64_C(3600000000)
 #define OE_BREAKER_SUCCESSES	3	/* of probes in a row close it */
 
-#define OE_BREAKER_SLICES		6	/* of the window */
+#define OE_BREAKER_SLICES		6	/* of the window, which is so between 5/6 and all of it */
+
+/* slow start after an outage: so many at once, and when it is over */
+#define OE_BREAKER_RAMP_START	2
+#define OE_BREAKER_RAMP_END		256
 
 typedef struct oe_breaker_policy
 {
@@ -83,8 +87,18 @@ typedef enum oe_breaker_change
 extern bool oe_breaker_permit(oe_breaker *breaker, const oe_breaker_policy *policy, int64_t now,
 							  int in_flight, bool *probe, int64_t *wait);
 
-/* A request ended.  random is uniform in [0, 1), for the jitter of the wait. */
+/*
+ * A request ended.  What was started before the breaker opened and ends while
+ * it is not closed says nothing.  random is uniform in [0, 1), for the
+ * jitter of the wait.
+ */
 extern oe_breaker_change oe_breaker_settle(oe_breaker *breaker, const oe_breaker_policy *policy,
 										   bool probe, oe_verdict verdict, int64_t now, double random);
+
+/*
+ * Takes up what was known before a restart: how often it opened, 0: it is
+ * closed; and until when, 0: it was closed again, but not yet for good.
+ */
+extern void oe_breaker_restore(oe_breaker *breaker, int opens, int64_t open_until);
 
 #endif							/* OE_POLICY_BREAKER_H */
