@@ -1,11 +1,13 @@
 /*
  * launcher.c
- *	  Keeps one worker running for each database in order_engine.databases.
+ *	  Keeps the workers of each database in order_engine.databases running.
  *
  * Lifecycle: a static background worker, started after recovery and restarted
  * by the postmaster; it is connected to no database.  Workers are dynamic and
  * never restarted by the postmaster: the launcher looks at each one that ended
- * and starts it again, after a pause that doubles while it ends early.
+ * and starts it again, after a pause that doubles while it ends early.  When
+ * order_engine.workers changes, the old set ends by itself, and the new one is
+ * started, at once, when the last of the old has ended.
  *
  * Accidents survived: a database that does not exist yet, or any more; one
  * without the extension (its worker ends, and is started again when CREATE
@@ -49,11 +51,13 @@
 #define MAX_PAUSE_MS		60000
 #define HEALTHY_UPTIME_MS	60000	/* after which the pause starts anew */
 #define RECHECK_MS			60000	/* for databases that had nothing to do */
+#define NOT_OURS_MS			5000	/* for workers that we did not start */
 
+/* One worker. */
 typedef struct Supervised
 {
-	OeDatabaseSlot *slot;
 	BackgroundWorkerHandle *handle; /* NULL: not running */
+	int			count;			/* of the set that it was started with */
 	TimestampTz started_at;
 	TimestampTz not_before;
 	int			pause_ms;
@@ -66,20 +70,28 @@ PGDLLEXPORT void oe_launcher_main(Datum arg);
 PG_FUNCTION_INFO_V1(oe_start_worker);
 PG_FUNCTION_INFO_V1(oe_wake_launcher);
 
-static Supervised supervised[OE_MAX_DATABASES];
+/* as the slots in shared memory */
+static Supervised supervised[OE_MAX_DATABASES][OE_MAX_WORKERS];
 
 static void
-fill_worker(BackgroundWorker *worker, Oid dboid)
+fill_worker(BackgroundWorker *worker, Oid dboid, const char *started_by, int index, int count)
 {
+	OeWorkerArgs args = {.index = index, .count = count};
+
 	memset(worker, 0, sizeof(*worker));
 	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker->bgw_restart_time = BGW_NEVER_RESTART;
 	strlcpy(worker->bgw_library_name, "order_engine", sizeof(worker->bgw_library_name));
 	strlcpy(worker->bgw_function_name, "oe_worker_main", sizeof(worker->bgw_function_name));
-	snprintf(worker->bgw_name, BGW_MAXLEN, "order_engine worker");
+	if (count > 1)
+		snprintf(worker->bgw_name, BGW_MAXLEN, "order_engine worker %d of %d", index, count);
+	else
+		snprintf(worker->bgw_name, BGW_MAXLEN, "order_engine worker");
 	snprintf(worker->bgw_type, BGW_MAXLEN, "order_engine worker");
 	worker->bgw_main_arg = ObjectIdGetDatum(dboid);
+	strlcpy(args.started_by, started_by, sizeof(args.started_by));
+	memcpy(worker->bgw_extra, &args, sizeof(args));
 	worker->bgw_notify_pid = MyProcPid;
 }
 
@@ -124,22 +136,27 @@ oe_database_is_listed(const char *dbname)
 	return found;
 }
 
-static Supervised *
-find_supervised(Oid dboid)
+static OeDatabaseSlot *
+claim_slot(Oid dboid)
 {
-	OeDatabaseSlot *slot = oe_shared_claim_slot(dboid);
-	Supervised *s;
+	OeDatabaseSlot *database = oe_shared_claim_slot(dboid);
 
-	if (slot == NULL)
-	{
+	if (database == NULL)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("order_engine serves at most %d databases", OE_MAX_DATABASES)));
-		return NULL;
+	return database;
+}
+
+static bool
+has_workers(OeDatabaseSlot *database, Supervised *workers)
+{
+	for (int i = 0; i < OE_MAX_WORKERS; i++)
+	{
+		if (database->workers[i].procno != OE_NO_PROC || workers[i].handle != NULL)
+			return true;
 	}
-	s = &supervised[slot - oe_shared->slots];
-	s->slot = slot;
-	return s;
+	return false;
 }
 
 /* Slots of databases that were dropped can be used again. */
@@ -148,15 +165,15 @@ release_slots_but(List *databases)
 {
 	for (int i = 0; i < OE_MAX_DATABASES; i++)
 	{
-		OeDatabaseSlot *slot = &oe_shared->slots[i];
+		OeDatabaseSlot *database = &oe_shared->slots[i];
 
-		if (OidIsValid(slot->dboid) && slot->workers[0].procno == OE_NO_PROC &&
-			supervised[i].handle == NULL && !list_member_oid(databases, slot->dboid))
+		if (OidIsValid(database->dboid) && !has_workers(database, supervised[i]) &&
+			!list_member_oid(databases, database->dboid))
 		{
 			SpinLockAcquire(&oe_shared->lock);
-			slot->dboid = InvalidOid;
+			database->dboid = InvalidOid;
 			SpinLockRelease(&oe_shared->lock);
-			memset(&supervised[i], 0, sizeof(Supervised));
+			memset(supervised[i], 0, sizeof(supervised[i]));
 		}
 	}
 }
@@ -200,7 +217,7 @@ listed_databases(void)
 
 /* Looks at a worker that was started: is it still there, and if not, why? */
 static void
-check_worker(Supervised *s, TimestampTz now)
+check_worker(OeWorkerSlot *slot, Supervised *s, TimestampTz now)
 {
 	pid_t		pid;
 
@@ -209,12 +226,21 @@ check_worker(Supervised *s, TimestampTz now)
 
 	pfree(s->handle);
 	s->handle = NULL;
-	s->idle = (s->slot->workers[0].end != OE_END_UNKNOWN);
-	if (s->idle)
+	s->idle = false;
+	switch ((OeWorkerEnd) slot->end)
 	{
-		s->pause_ms = 0;
-		s->not_before = s->woken ? now : TimestampTzPlusMilliseconds(now, RECHECK_MS);
-		return;
+		case OE_END_RESHARD:
+			s->pause_ms = 0;
+			s->not_before = now;
+			return;
+		case OE_END_HELD:
+		case OE_END_NO_EXTENSION:
+			s->idle = true;
+			s->pause_ms = 0;
+			s->not_before = s->woken ? now : TimestampTzPlusMilliseconds(now, RECHECK_MS);
+			return;
+		case OE_END_UNKNOWN:
+			break;
 	}
 	if (TimestampDifferenceExceeds(s->started_at, now, HEALTHY_UPTIME_MS))
 		s->pause_ms = 0;
@@ -223,14 +249,14 @@ check_worker(Supervised *s, TimestampTz now)
 }
 
 static void
-start_worker(Supervised *s, TimestampTz now)
+start_worker(OeDatabaseSlot *database, Supervised *s, int index, TimestampTz now)
 {
 	BackgroundWorker worker;
 	MemoryContext old;
 
-	fill_worker(&worker, s->slot->dboid);
-	strlcpy(worker.bgw_extra, OE_BY_LAUNCHER, sizeof(worker.bgw_extra));
-	s->slot->workers[0].end = OE_END_UNKNOWN;
+	fill_worker(&worker, database->dboid, OE_BY_LAUNCHER, index, database->count);
+	database->workers[index].end = OE_END_UNKNOWN;
+	s->count = database->count;
 	s->idle = false;
 	s->woken = false;
 	s->started_at = now;
@@ -245,6 +271,64 @@ start_worker(Supervised *s, TimestampTz now)
 				 errhint("Raise max_worker_processes.")));
 	}
 	MemoryContextSwitchTo(old);
+}
+
+/* Is there still a worker of another set?  It may not have taken its slot yet. */
+static bool
+other_set_is_there(OeDatabaseSlot *database, Supervised *workers)
+{
+	for (int i = 0; i < OE_MAX_WORKERS; i++)
+	{
+		OeWorkerSlot *slot = &database->workers[i];
+
+		if (workers[i].handle != NULL && workers[i].count != database->count)
+			return true;
+		if (slot->procno != OE_NO_PROC && slot->count != database->count)
+			return true;
+	}
+	return false;
+}
+
+/* Starts the workers of a database that should run and do not; when to look again, in ms? */
+static long
+supervise_database(OeDatabaseSlot *database, Supervised *workers, bool woken, TimestampTz now)
+{
+	long		sleep_ms = RECHECK_MS;
+
+	for (int i = 0; i < OE_MAX_WORKERS; i++)
+	{
+		workers[i].woken = workers[i].woken || woken;
+		check_worker(&database->workers[i], &workers[i], now);
+	}
+
+	SpinLockAcquire(&oe_shared->lock);
+	database->count = oe_workers;
+	SpinLockRelease(&oe_shared->lock);
+	if (other_set_is_there(database, workers))
+		return Min(sleep_ms, NOT_OURS_MS);	/* also woken by the end of the last */
+
+	for (int i = 0; i < database->count; i++)
+	{
+		Supervised *s = &workers[i];
+		long		wait_ms;
+
+		if (s->handle != NULL)
+			continue;
+		if (database->workers[i].procno != OE_NO_PROC)
+		{
+			/* started by hand, or before this launcher was restarted */
+			sleep_ms = Min(sleep_ms, NOT_OURS_MS);
+			continue;
+		}
+		if (woken && s->idle)
+			s->not_before = now;
+		wait_ms = TimestampDifferenceMilliseconds(now, Max(s->not_before, database->hold_until));
+		if (wait_ms <= 0)
+			start_worker(database, s, i, now);
+		else
+			sleep_ms = Min(sleep_ms, wait_ms);
+	}
+	return sleep_ms;
 }
 
 /*
@@ -265,28 +349,12 @@ supervise(bool woken)
 	databases = listed_databases();
 	foreach(lc, databases)
 	{
-		Supervised *s = find_supervised(lfirst_oid(lc));
-		long		wait_ms;
+		OeDatabaseSlot *database = claim_slot(lfirst_oid(lc));
 
-		if (s == NULL)
-			continue;
-		s->woken = s->woken || woken;
-		check_worker(s, now);
-		if (s->handle != NULL)
-			continue;
-		if (s->slot->workers[0].procno != OE_NO_PROC)
-		{
-			/* started by hand, or before this launcher was restarted */
-			sleep_ms = Min(sleep_ms, MIN_PAUSE_MS * 5);
-			continue;
-		}
-		if (woken && s->idle)
-			s->not_before = now;
-		wait_ms = TimestampDifferenceMilliseconds(now, Max(s->not_before, s->slot->hold_until));
-		if (wait_ms <= 0)
-			start_worker(s, now);
-		else
-			sleep_ms = Min(sleep_ms, wait_ms);
+		if (database != NULL)
+			sleep_ms = Min(sleep_ms,
+						   supervise_database(database, supervised[database - oe_shared->slots],
+											  woken, now));
 	}
 	list_free(databases);
 	return sleep_ms;
@@ -353,9 +421,25 @@ oe_wake_launcher(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Does a worker of this database run? */
+static bool
+shard_is_served(Oid extoid)
+{
+	for (int shard = 0; shard < OE_SHARDS; shard++)
+	{
+		LOCKTAG		tag;
+
+		OE_SET_LOCKTAG_SHARD(tag, extoid, shard);
+		if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+			return true;
+		LockRelease(&tag, ExclusiveLock, false);
+	}
+	return false;
+}
+
 /*
  * start_worker()
- *		Starts a worker for this database, which has no entry in
+ *		Starts a worker of all shards for this database, which has no entry in
  *		order_engine.databases or a server that did not preload the library.
  */
 Datum
@@ -363,18 +447,15 @@ oe_start_worker(PG_FUNCTION_ARGS)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
-	LOCKTAG		tag;
 	pid_t		pid;
 
 	/* of two that are started at the same moment one ends by itself */
-	OE_SET_LOCKTAG_WORKER(tag, get_extension_oid("order_engine", false));
-	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+	if (shard_is_served(get_extension_oid("order_engine", false)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("another worker serves this database already")));
-	LockRelease(&tag, ExclusiveLock, false);
 
-	fill_worker(&worker, MyDatabaseId);
+	fill_worker(&worker, MyDatabaseId, "", 0, 1);
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),

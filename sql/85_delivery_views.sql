@@ -1,18 +1,20 @@
 /* Views of the delivery. */
 
 CREATE FUNCTION order_engine.worker_counters(
-	OUT pid integer, OUT started_at timestamptz, OUT in_flight integer, OUT reads bigint,
+	OUT worker integer, OUT shards integer[], OUT pid integer, OUT started_at timestamptz, OUT in_flight integer, OUT reads bigint,
 	OUT attempts bigint, OUT delivered bigint, OUT failed bigint, OUT flushes bigint)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'oe_worker_counters';
 COMMENT ON FUNCTION order_engine.worker_counters() IS
-'Internal: the counters of this database''s worker in shared memory; no row without preloading.';
+'Internal: the counters of this database''s workers in shared memory; no row without preloading.';
 
 CREATE VIEW order_engine.stat_worker AS
-SELECT pid, started_at, in_flight, reads, attempts, delivered, failed, flushes
+SELECT worker, shards, pid, started_at, in_flight, reads, attempts, delivered, failed, flushes
 FROM order_engine.worker_counters();
 COMMENT ON VIEW order_engine.stat_worker IS
-'The worker of this database: one row, whether it runs or not; none when order_engine is not preloaded.';
+'The workers of this database: one row each, whether it runs or not; none when order_engine is not preloaded.';
+COMMENT ON COLUMN order_engine.stat_worker.worker IS 'Number of the worker, from 0 on.';
+COMMENT ON COLUMN order_engine.stat_worker.shards IS 'The shards of the outbox that it serves.';
 COMMENT ON COLUMN order_engine.stat_worker.pid IS 'Process id; null when it does not run.';
 COMMENT ON COLUMN order_engine.stat_worker.started_at IS 'When it was started; the counters begin there.';
 COMMENT ON COLUMN order_engine.stat_worker.in_flight IS 'Requests under way.';

@@ -1,14 +1,14 @@
 /*
  * database_ddl.c
- *	  Keep the worker out of the way of commands on whole databases.
+ *	  Keep the workers out of the way of commands on whole databases.
  *
  * DROP DATABASE, ALTER DATABASE ... RENAME or SET TABLESPACE and CREATE DATABASE
- * ... TEMPLATE refuse a database that anybody is connected to.  A worker is
- * connected all the time, so before such a command it is asked to end, and the
- * launcher not to start it until the command is over.  Should the command's
+ * ... TEMPLATE refuse a database that anybody is connected to.  Its workers are
+ * connected all the time, so before such a command they are asked to end, and the
+ * launcher not to start them until the command is over.  Should the command's
  * session be terminated in the middle, the launcher's patience ends by itself.
  *
- * Only for who may do the command: for anybody else the worker goes on and the
+ * Only for who may do the command: for anybody else the workers go on and the
  * command fails as it would have.
  */
 #include "postgres.h"
@@ -31,7 +31,7 @@
 #include "wakeup.h"
 
 #define HOLD_MS			60000	/* the launcher waits at most so long */
-#define WAIT_MS			5000	/* so long we wait for the worker to end */
+#define WAIT_MS			5000	/* so long we wait for the workers to end */
 #define WAIT_STEP_MS	5
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
@@ -86,18 +86,15 @@ may_do(Oid dboid)
 	return may;
 }
 
-/* Has the worker of a slot end, and waits for that. */
-static void
-hold_worker(OeDatabaseSlot *database)
+/* Asks the workers of a database to end; how many are there? */
+static int
+end_workers(OeDatabaseSlot *database)
 {
-	OeWorkerSlot *slot = &database->workers[0];
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WAIT_MS);
+	int			n = 0;
 
-	SpinLockAcquire(&oe_shared->lock);
-	database->hold_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOLD_MS);
-	SpinLockRelease(&oe_shared->lock);
-	while (GetCurrentTimestamp() < deadline)
+	for (int i = 0; i < OE_MAX_WORKERS; i++)
 	{
+		OeWorkerSlot *slot = &database->workers[i];
 		int			pid;
 
 		SpinLockAcquire(&oe_shared->lock);
@@ -105,9 +102,28 @@ hold_worker(OeDatabaseSlot *database)
 		if (pid != 0)
 			slot->end = OE_END_HELD;
 		SpinLockRelease(&oe_shared->lock);
-		if (pid == 0)
+		if (pid != 0)
+		{
+			(void) kill(pid, SIGTERM);
+			n++;
+		}
+	}
+	return n;
+}
+
+/* Has the workers of a database end, and waits for that. */
+static void
+hold_workers(OeDatabaseSlot *database)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WAIT_MS);
+
+	SpinLockAcquire(&oe_shared->lock);
+	database->hold_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOLD_MS);
+	SpinLockRelease(&oe_shared->lock);
+	while (GetCurrentTimestamp() < deadline)
+	{
+		if (end_workers(database) == 0)
 			return;
-		(void) kill(pid, SIGTERM);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 WAIT_STEP_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
@@ -116,9 +132,9 @@ hold_worker(OeDatabaseSlot *database)
 }
 
 static void
-release_worker(OeDatabaseSlot *slot)
+release_workers(OeDatabaseSlot *database)
 {
-	slot->hold_until = 0;
+	database->hold_until = 0;
 	oe_wake_launcher_at_end();
 }
 
@@ -129,15 +145,15 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 {
 	const char *name = database_to_be_left(pstmt->utilityStmt);
 	Oid			dboid = name != NULL ? get_database_oid(name, true) : InvalidOid;
-	OeDatabaseSlot *slot = OidIsValid(dboid) ? oe_shared_slot(dboid) : NULL;
+	OeDatabaseSlot *database = OidIsValid(dboid) ? oe_shared_slot(dboid) : NULL;
 
-	if (slot != NULL && !may_do(dboid))
-		slot = NULL;
+	if (database != NULL && !may_do(dboid))
+		database = NULL;
 
 	PG_TRY();
 	{
-		if (slot != NULL)
-			hold_worker(slot);
+		if (database != NULL)
+			hold_workers(database);
 		if (prev_process_utility)
 			prev_process_utility(pstmt, query, read_only_tree, context, params, environment,
 								 dest, completion);
@@ -147,8 +163,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	}
 	PG_FINALLY();
 	{
-		if (slot != NULL)
-			release_worker(slot);
+		if (database != NULL)
+			release_workers(database);
 	}
 	PG_END_TRY();
 }

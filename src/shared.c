@@ -124,3 +124,16 @@ oe_shared_claim_slot(Oid dboid)
 	SpinLockRelease(&oe_shared->lock);
 	return found;
 }
+
+uint32
+oe_shards_of(int index, int count)
+{
+	uint32		shards = 0;
+
+	for (int shard = 0; shard < OE_SHARDS; shard++)
+	{
+		if (OE_SHARD_WORKER(shard, count) == index)
+			shards |= (uint32) 1 << shard;
+	}
+	return shards;
+}

@@ -33,6 +33,7 @@ typedef struct OeWorkerSlot
 	int			procno;			/* OE_NO_PROC when it is not running */
 	int			pid;
 	int			end;			/* OeWorkerEnd of the last run */
+	int			count;			/* of the workers of which it is one */
 	uint32		shards;			/* that it serves, one bit each */
 	pg_atomic_uint32 pending;	/* events were committed since the worker last looked */
 	pg_atomic_uint32 prepared;	/* events were prepared (two-phase commit) */
@@ -66,7 +67,7 @@ typedef struct OeDatabaseSlot
 
 typedef struct OeShared
 {
-	slock_t		lock;			/* for changes of dboid, count, procno, pid and shards */
+	slock_t		lock;			/* for changes of dboid, counts, procno, pid and shards */
 	int			launcher_procno;
 	pg_atomic_uint32 recheck;	/* a database may have got its extension */
 	OeDatabaseSlot slots[OE_MAX_DATABASES];
@@ -83,5 +84,8 @@ extern OeDatabaseSlot *oe_shared_slot(Oid dboid);
 
 /* The same, but makes one; NULL when all are taken. */
 extern OeDatabaseSlot *oe_shared_claim_slot(Oid dboid);
+
+/* The shards of worker "index" of "count", one bit each. */
+extern uint32 oe_shards_of(int index, int count);
 
 #endif							/* OE_SHARED_H */

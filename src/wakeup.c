@@ -1,15 +1,16 @@
 /*
  * wakeup.c
- *	  Wake the worker when a transaction that wrote events commits.
+ *	  Wake the workers of what a transaction wrote when it commits.
  *
  * One callback for each backend, registered when the library is loaded, never
  * for each transaction: the server calls every registered callback at every
  * commit.  After the commit nothing may fail any more, so the callback touches
- * two flags, an atomic and a latch, and allocates and locks nothing.
+ * a few flags, an atomic and a latch for each worker, and allocates and locks
+ * nothing.
  *
  * That callback comes before the transaction's invalidations are sent, which is
  * early enough for events, but would have the worker look for a change of an
- * endpoint in vain.  For those it is woken when they have been sent.
+ * endpoint in vain.  For those all workers are woken when they have been sent.
  */
 #include "postgres.h"
 
@@ -21,28 +22,42 @@
 #include "utils/resowner.h"
 #include "wakeup.h"
 
-static bool wake_worker = false;
+static uint32 wake_shards = 0;	/* whose workers to wake */
 static bool wake_launcher = false;
 static bool wake_for_change = false;
 
-static void
-set_latch_of(int procno)
+void
+oe_set_latch_of(int procno)
 {
 	if (procno >= 0 && procno < (int) ProcGlobal->allProcCount)
 		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
 }
 
+/*
+ * Those beyond the count are about to end, and who comes after them looks by
+ * himself.
+ */
 static void
-wake_worker_now(OeDatabaseSlot *database)
+wake_workers_now(uint32 shards, bool prepared)
 {
-	OeWorkerSlot *slot = &database->workers[0];
+	OeDatabaseSlot *database = oe_shared_slot(MyDatabaseId);
 
-	/*
-	 * The worker clears the flag before it takes its snapshot, so whoever finds
-	 * it set may rely on being seen.
-	 */
-	if (pg_atomic_exchange_u32(&slot->pending, 1) == 0)
-		set_latch_of(slot->procno);
+	if (database == NULL)
+		return;
+	for (int i = 0; i < database->count; i++)
+	{
+		OeWorkerSlot *slot = &database->workers[i];
+
+		if ((slot->shards & shards) == 0)
+			continue;
+
+		/*
+		 * The worker clears the flag before it takes its snapshot, so whoever
+		 * finds it set may rely on being seen.
+		 */
+		if (pg_atomic_exchange_u32(prepared ? &slot->prepared : &slot->pending, 1) == 0)
+			oe_set_latch_of(slot->procno);
+	}
 }
 
 static void
@@ -51,33 +66,27 @@ wake_launcher_now(void)
 	if (oe_shared == NULL)
 		return;
 	pg_atomic_write_u32(&oe_shared->recheck, 1);
-	set_latch_of(oe_shared->launcher_procno);
+	oe_set_latch_of(oe_shared->launcher_procno);
 }
 
 static void
 xact_callback(XactEvent event, void *arg)
 {
-	OeDatabaseSlot *slot;
-
-	if (likely(!wake_worker && !wake_launcher))
+	if (likely(wake_shards == 0 && !wake_launcher))
 		return;
 
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			if (wake_worker && !wake_for_change &&
-				(slot = oe_shared_slot(MyDatabaseId)) != NULL)
-				wake_worker_now(slot);
+			if (wake_shards != 0 && !wake_for_change)
+				wake_workers_now(wake_shards, false);
 			if (wake_launcher)
 				wake_launcher_now();
 			break;
 		case XACT_EVENT_PREPARE:
-			/* COMMIT PREPARED runs no callback: tell the worker to poll */
-			if (wake_worker && (slot = oe_shared_slot(MyDatabaseId)) != NULL)
-			{
-				pg_atomic_write_u32(&slot->workers[0].prepared, 1);
-				set_latch_of(slot->workers[0].procno);
-			}
+			/* COMMIT PREPARED runs no callback: tell the workers to poll */
+			if (wake_shards != 0)
+				wake_workers_now(wake_shards, true);
 			break;
 		case XACT_EVENT_ABORT:
 			if (wake_launcher)
@@ -86,7 +95,7 @@ xact_callback(XactEvent event, void *arg)
 		default:
 			return;				/* not the end of the transaction yet */
 	}
-	wake_worker = false;
+	wake_shards = 0;
 	wake_launcher = false;
 }
 
@@ -94,25 +103,23 @@ xact_callback(XactEvent event, void *arg)
 static void
 release_callback(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
 {
-	OeDatabaseSlot *slot;
-
 	if (likely(!wake_for_change) || !isTopLevel || phase != RESOURCE_RELEASE_AFTER_LOCKS)
 		return;
 	wake_for_change = false;
-	if (isCommit && (slot = oe_shared_slot(MyDatabaseId)) != NULL)
-		wake_worker_now(slot);
+	if (isCommit)
+		wake_workers_now(OE_ALL_SHARDS, false);
 }
 
 void
 oe_wake_worker_at_commit(int shard)
 {
-	wake_worker = true;
+	wake_shards |= (uint32) 1 << shard;
 }
 
 void
 oe_wake_worker_for_change(void)
 {
-	wake_worker = true;			/* for PREPARE TRANSACTION */
+	wake_shards = OE_ALL_SHARDS;	/* for PREPARE TRANSACTION */
 	wake_for_change = true;
 }
 
