@@ -35,8 +35,8 @@ typedef struct OeHealthState
 	int			failures;		/* since the last success */
 	TimestampTz paused_until;
 	int			breaker_opens;
-	TimestampTz open_until;
-	oe_breaker_phase phase;
+	TimestampTz open_until;		/* 0 with opens > 0: closed again, in slow start */
+	oe_breaker_phase phase;		/* not looked at by oe_health_restore */
 	int			in_flight;
 	uint64		attempts;		/* since the workers started, as the next two */
 	uint64		delivered;
@@ -63,7 +63,8 @@ extern void oe_health_get(OeHealth *health, OeHealthState *state);
 
 /*
  * Asks for a place in flight and, with a rate, a token.  If refused, *wait is
- * when to ask again, 0: when a request of this endpoint has ended.
+ * when to ask again, 0: when a request of this endpoint that this process made
+ * has ended.  While several workers want more than there is, each gets its share.
  */
 extern bool oe_health_permit(OeHealth *health, const OeHealthPolicy *policy, TimestampTz now,
 							 bool *probe, TimestampTz *wait);
@@ -83,6 +84,16 @@ extern void oe_health_pause(OeHealth *health, TimestampTz until);
 
 /* An operator resumed it: forget pause, breaker and failures. */
 extern void oe_health_reset(OeHealth *health);
+
+/*
+ * For views: the records of this database in shared memory, one after the other
+ * from *i = 0 on; false after the last.
+ */
+extern bool oe_health_next(int *i, int32 *endpoint_id, OeHealthState *state);
+
+/* From the hooks for shared memory. */
+extern void oe_health_shmem_request(void);
+extern void oe_health_shmem_startup(void);
 
 /* Counts the times that the breaker opened, so that each worker can tell that it did. */
 extern uint32 oe_health_epoch(OeHealth *health);

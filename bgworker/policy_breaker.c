@@ -212,6 +212,13 @@ oe_breaker_settle(oe_breaker *breaker, const oe_breaker_policy *policy,
 }
 
 void
+oe_breaker_return(oe_breaker *breaker, bool probe)
+{
+	if (probe)
+		breaker->probing = false;
+}
+
+void
 oe_breaker_restore(oe_breaker *breaker, int opens, int64_t open_until)
 {
 	memset(breaker, 0, sizeof(*breaker));

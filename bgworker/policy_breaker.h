@@ -95,6 +95,9 @@ extern bool oe_breaker_permit(oe_breaker *breaker, const oe_breaker_policy *poli
 extern oe_breaker_change oe_breaker_settle(oe_breaker *breaker, const oe_breaker_policy *policy,
 										   bool probe, oe_verdict verdict, int64_t now, double random);
 
+/* The probe was not made after all. */
+extern void oe_breaker_return(oe_breaker *breaker, bool probe);
+
 /*
  * Takes up what was known before a restart: how often it opened, 0: it is
  * closed; and until when, 0: it was closed again, but not yet for good.

@@ -107,6 +107,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'table', 'reservation'),
 	('operator', 'table', 'stat_worker'),
 	('operator', 'function', 'worker_counters'),	-- behind stat_worker
+	('operator', 'function', 'endpoint_health'),	-- behind endpoint_status
 	('operator', 'table', 'stock'),
 	('operator', 'table', 'stock_movement');
 

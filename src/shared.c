@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "health.h"
 #include "miscadmin.h"
 #include "shared.h"
 #include "storage/ipc.h"
@@ -25,6 +26,7 @@ shmem_request(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(OeShared)));
+	oe_health_shmem_request();
 }
 
 static void
@@ -66,6 +68,7 @@ shmem_startup(void)
 			}
 		}
 	}
+	oe_health_shmem_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -247,6 +247,15 @@ test_probes(void)
 	(void) probe(OE_VERDICT_GOOD);
 	is_int(breaker.phase, OE_BREAKER_HALF_OPEN, "and the successes before do not count");
 
+	fresh();
+	trip();
+	now = breaker.open_until;
+	ok(permit(0, &is_probe, &wait) && is_probe, "a probe");
+	oe_breaker_return(&breaker, false);
+	ok(!permit(0, &is_probe, &wait), "that is not given back with another request");
+	oe_breaker_return(&breaker, true);
+	ok(permit(0, &is_probe, &wait) && is_probe, "but by itself");
+
 	/* what is under way while it opens */
 	fresh();
 	trip();
