@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "shared.h"
+#include "worker_slot.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -382,8 +383,7 @@ oe_ack_pending(void)
 void
 oe_ack_flush(void)
 {
-	OeDatabaseSlot *database = oe_shared_slot(MyDatabaseId);
-	OeWorkerSlot *slot = database == NULL ? NULL : &database->workers[0];
+	OeWorkerSlot *slot = oe_my_slot;
 	TimestampTz now = GetCurrentTimestamp();
 	bool		turn = rows_in_current >= ROWS_PER_TURN && !other_to_truncate;
 	OeAppender *appender;

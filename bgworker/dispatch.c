@@ -11,6 +11,7 @@
 #include "dispatch.h"
 #include "policy_header.h"
 #include "shared.h"
+#include "worker_slot.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -211,8 +212,7 @@ int
 oe_dispatch_results(OeHttp *http, TimestampTz now)
 {
 	OeHttpResult result;
-	OeDatabaseSlot *database = oe_shared_slot(MyDatabaseId);
-	OeWorkerSlot *slot = database == NULL ? NULL : &database->workers[0];
+	OeWorkerSlot *slot = oe_my_slot;
 	int			n = 0;
 
 	while (oe_http_finished(http, &result))

@@ -40,6 +40,5 @@ extern bool oe_database_is_listed(const char *dbname);
  */
 #define OE_SET_LOCKTAG_SHARD(tag, extoid, shard) \
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, ExtensionRelationId, extoid, 3 + (shard))
-#define OE_SET_LOCKTAG_WORKER(tag, extoid) OE_SET_LOCKTAG_SHARD(tag, extoid, 0)
 
 #endif							/* OE_LAUNCHER_H */

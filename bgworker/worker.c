@@ -46,6 +46,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "worker_slot.h"
 #include "worker_sql.h"
 
 /* results are flushed when there are so many, or after so long */
@@ -69,7 +70,6 @@ static volatile sig_atomic_t shutdown_requested = false;
 static OeHttp *http;
 static WaitEventSet *wait_set;
 static uint32 wait_event;
-static OeWorkerSlot *slot;		/* NULL without shared memory */
 
 static TimestampTz next_poll = 0;
 static bool look = true;		/* there may be new events */
@@ -96,21 +96,6 @@ on_sigterm(SIGNAL_ARGS)
 	}
 	SetLatch(MyLatch);
 	errno = save_errno;
-}
-
-static void
-on_exit_release_slot(int code, Datum arg)
-{
-	if (slot == NULL)
-		return;
-	SpinLockAcquire(&oe_shared->lock);
-	if (slot->pid == MyProcPid)
-	{
-		slot->procno = OE_NO_PROC;
-		slot->pid = 0;
-		pg_atomic_write_u32(&slot->in_flight, 0);
-	}
-	SpinLockRelease(&oe_shared->lock);
 }
 
 /* What users set for their sessions shall not reach the worker. */
@@ -154,7 +139,6 @@ configure_http(void)
 	oe_http_configure(http, oe_max_in_flight, oe_allow_http, &allow, oe_ca_file);
 }
 
-/* A worker that the launcher started ends when its database leaves the list. */
 static void
 reload_settings(void)
 {
@@ -162,98 +146,8 @@ reload_settings(void)
 	ProcessConfigFile(PGC_SIGHUP);
 	configure_http();
 	oe_maintenance_reschedule(GetCurrentTimestamp());
-	if (strcmp(MyBgworkerEntry->bgw_extra, OE_BY_LAUNCHER) == 0)
-	{
-		char	   *name;
-
-		StartTransactionCommand();
-		name = get_database_name(MyDatabaseId);
-		if (name == NULL || !oe_database_is_listed(name))
-			shutdown_requested = true;
-		CommitTransactionCommand();
-	}
-}
-
-/*
- * Takes the lock that makes this the only worker of the database.  It is an
- * advisory lock because the server releases those of a session whichever way
- * the process ends; a session's lock of the other kind would stay behind.  The
- * functions for advisory locks cannot take it: its last field is none of theirs.
- */
-static void
-become_the_only_one(void)
-{
-	LOCKTAG		tag;
-	Oid			extoid;
-
-	StartTransactionCommand();
-	extoid = get_extension_oid("order_engine", true);
-	CommitTransactionCommand();
-	if (!OidIsValid(extoid))
-	{
-		if (slot != NULL)
-			slot->end = OE_END_NO_EXTENSION;
-		proc_exit(0);
-	}
-	OE_SET_LOCKTAG_WORKER(tag, extoid);
-	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
-	{
-		ereport(LOG,
-				(errmsg("order_engine: another worker serves this database already")));
-		proc_exit(0);
-	}
-}
-
-/*
- * Takes the slot before connecting to the database: a command that needs the
- * database for itself must find us, or we must find that it asked us to wait.
- */
-static void
-take_slot(Oid dboid)
-{
-	OeDatabaseSlot *database = oe_shared_claim_slot(dboid);
-	TimestampTz hold_until;
-	int			other;
-
-	if (database == NULL)
-		return;
-	slot = &database->workers[0];
-	before_shmem_exit(on_exit_release_slot, (Datum) 0);
-	SpinLockAcquire(&oe_shared->lock);
-	hold_until = database->hold_until;
-	other = slot->pid;
-	if (other == 0)
-	{
-		slot->pid = MyProcPid;
-		slot->procno = oe_compat_my_procno();
-		slot->shards = OE_ALL_SHARDS;
-	}
-	SpinLockRelease(&oe_shared->lock);
-
-	if (other != 0)
-	{
-		ereport(LOG,
-				(errmsg("order_engine: another worker serves database %u already", dboid)));
-		proc_exit(0);
-	}
-	if (hold_until > GetCurrentTimestamp())
-	{
-		slot->end = OE_END_HELD;
-		proc_exit(0);
-	}
-}
-
-static void
-reset_counters(void)
-{
-	if (slot == NULL)
-		return;
-	slot->started_at = GetCurrentTimestamp();
-	pg_atomic_write_u64(&slot->reads, 0);
-	pg_atomic_write_u64(&slot->attempts, 0);
-	pg_atomic_write_u64(&slot->delivered, 0);
-	pg_atomic_write_u64(&slot->failed, 0);
-	pg_atomic_write_u64(&slot->flushes, 0);
+	if (oe_worker_is_superfluous())
+		shutdown_requested = true;
 }
 
 /* ---------- reading ---------- */
@@ -340,10 +234,10 @@ read_log(TimestampTz now)
 	dlist_iter	iter;
 
 	/* cleared first: a commit that comes later sets it again */
-	if (take_snapshot && slot != NULL)
+	if (take_snapshot && oe_my_slot != NULL)
 	{
-		(void) pg_atomic_exchange_u32(&slot->pending, 0);
-		if (pg_atomic_exchange_u32(&slot->prepared, 0) != 0)
+		(void) pg_atomic_exchange_u32(&oe_my_slot->pending, 0);
+		if (pg_atomic_exchange_u32(&oe_my_slot->prepared, 0) != 0)
 			prepared_work = true;
 	}
 	look = false;
@@ -390,8 +284,8 @@ read_log(TimestampTz now)
 	}
 	oe_worker_commit();
 
-	if (slot != NULL)
-		pg_atomic_write_u64(&slot->reads, pg_atomic_read_u64(&slot->reads) + 1);
+	if (oe_my_slot != NULL)
+		pg_atomic_write_u64(&oe_my_slot->reads, pg_atomic_read_u64(&oe_my_slot->reads) + 1);
 	next_poll = TimestampTzPlusMilliseconds(now, prepared_work ? Min(PREPARED_POLL_MS, oe_poll_interval) :
 											oe_poll_interval);
 }
@@ -482,8 +376,8 @@ one_round(void)
 	flush_if_due(now);
 
 	if (now >= next_poll ||
-		(slot != NULL && (pg_atomic_read_u32(&slot->pending) != 0 ||
-						  pg_atomic_read_u32(&slot->prepared) != 0)))
+		(oe_my_slot != NULL && (pg_atomic_read_u32(&oe_my_slot->pending) != 0 ||
+						  pg_atomic_read_u32(&oe_my_slot->prepared) != 0)))
 		look = true;
 
 	/* also when nobody can read: a transaction takes in changes of endpoints */
@@ -493,8 +387,8 @@ one_round(void)
 	next_retry = oe_delivery_wake(now);
 	more_to_fetch = refetch_events();
 	(void) oe_dispatch_send(http, oe_max_in_flight, now);
-	if (slot != NULL)
-		pg_atomic_write_u32(&slot->in_flight, oe_in_flight);
+	if (oe_my_slot != NULL)
+		pg_atomic_write_u32(&oe_my_slot->in_flight, oe_in_flight);
 
 	if (oe_maintenance_next() <= now)
 	{
@@ -527,14 +421,16 @@ oe_worker_main(Datum arg)
 	Oid			dboid = DatumGetObjectId(arg);
 	char		why[256];
 	MemoryContext round_context;
+	OeWorkerArgs args;
 
-	take_slot(dboid);
+	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
+	oe_worker_take_slot(dboid, args.index, args.count);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, on_sigterm);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
 	pin_settings();
-	become_the_only_one();
+	oe_worker_lock_shards();
 
 	oe_reader_init();
 	oe_delivery_init();
@@ -546,7 +442,7 @@ oe_worker_main(Datum arg)
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 				 errmsg("could not set up libcurl: %s", why)));
 	configure_http();
-	reset_counters();
+	oe_worker_reset_counters();
 
 	wait_event = oe_compat_wait_event("OrderEngineWorker");
 	wait_set = oe_compat_create_wait_event_set(3);

@@ -17,6 +17,7 @@
 #include "pgstat.h"
 #include "query.h"
 #include "shared.h"
+#include "worker_slot.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
@@ -49,11 +50,8 @@ oe_worker_begin(const char *activity)
 	/* dropped; or created again, so that nothing in memory is true any more */
 	if (!OidIsValid(extoid) || extoid != known_extension)
 	{
-		OeDatabaseSlot *database = oe_shared_slot(MyDatabaseId);
-		OeWorkerSlot *slot = database == NULL ? NULL : &database->workers[0];
-
-		if (slot != NULL && !OidIsValid(extoid))
-			slot->end = OE_END_NO_EXTENSION;
+		if (oe_my_slot != NULL && !OidIsValid(extoid))
+			oe_my_slot->end = OE_END_NO_EXTENSION;
 		AbortCurrentTransaction();
 		proc_exit(0);
 	}
