@@ -12,7 +12,8 @@
  * Accidents survived: a database that does not exist yet, or any more; one
  * without the extension (its worker ends, and is started again when CREATE
  * EXTENSION commits); a change of the list (workers read it themselves); no
- * free background worker slot (tried again later).
+ * free background worker slot (tried again later); the end of the launcher (the
+ * next one finds the workers that run, and leaves them).
  */
 #include "postgres.h"
 
@@ -407,7 +408,8 @@ oe_launcher_main(Datum arg)
 		ResetLatch(MyLatch);
 		woken = false;
 	}
-	proc_exit(0);
+	/* not 0: if it was not the server that shall end, there shall be another launcher */
+	proc_exit(1);
 }
 
 /*
