@@ -148,6 +148,7 @@ reload_settings(void)
 	oe_maintenance_reschedule(GetCurrentTimestamp());
 	if (oe_worker_is_superfluous())
 		shutdown_requested = true;
+	next_poll = 0;				/* the interval may be shorter now */
 }
 
 /* ---------- reading ---------- */
@@ -364,6 +365,8 @@ one_round(void)
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
 		reload_settings();
+	if (shutdown_requested)
+		return;
 	if (oe_config_changed)
 	{
 		oe_config_load();
