@@ -54,18 +54,18 @@ typedef struct HealthKey
 	int			users;			/* 0: the record is free */
 } HealthKey;
 
-/* A worker that was refused a place. */
-typedef struct Waiter
+/* What a worker has of the places in flight, and whether it waits for one. */
+typedef struct Share
 {
+	int			in_flight;
 	TimestampTz since;
 	TimestampTz asked_at;		/* last time; 0: does not wait */
-} Waiter;
+} Share;
 
 typedef struct HealthRecord
 {
 	slock_t		lock;
 	bool		used;			/* no longer to be restored */
-	int			users;			/* as in the key, to be read under this lock */
 	int			in_flight;
 	oe_breaker	breaker;
 	oe_rate		rate;
@@ -79,7 +79,7 @@ typedef struct HealthRecord
 	uint64		attempts;
 	uint64		delivered;
 	uint64		failed;
-	Waiter		waiters[OE_MAX_WORKERS];
+	Share		shares[OE_MAX_WORKERS]; /* by the number of the worker */
 	char		last_error[OE_HEALTH_ERROR_SIZE];
 } HealthRecord;
 
@@ -177,7 +177,6 @@ attach_shared(int32 endpoint_id)
 		table->keys[found].endpoint_id = endpoint_id;
 		clear_record(record);
 	}
-	record->users++;
 	SpinLockRelease(&record->lock);
 	LWLockRelease(table_lock);
 	return record;
@@ -214,7 +213,6 @@ oe_health_attach(int32 endpoint_id)
 	{
 		health->record = MemoryContextAllocZero(TopMemoryContext, sizeof(HealthRecord));
 		SpinLockInit(&health->record->lock);
-		health->record->users = 1;
 	}
 	dlist_push_tail(&attached, &health->node);
 	return health;
@@ -231,8 +229,8 @@ oe_health_detach(OeHealth *health)
 		LWLockAcquire(table_lock, LW_EXCLUSIVE);
 		SpinLockAcquire(&record->lock);
 		record->in_flight -= health->in_flight;
+		record->shares[oe_my_index].in_flight -= health->in_flight;
 		oe_breaker_return(&record->breaker, health->probing);
-		record->users--;
 		table->keys[record - table->records].users--;
 		SpinLockRelease(&record->lock);
 		LWLockRelease(table_lock);
@@ -318,60 +316,66 @@ oe_health_next(int *i, int32 *endpoint_id, OeHealthState *state)
 
 /* ---------- places in flight ---------- */
 
+/* Was it refused a place, and has it less than its share? */
 static bool
-is_waiting(const Waiter *waiter, TimestampTz now)
+is_waiting(const Share *share, TimestampTz now)
 {
-	return waiter->asked_at != 0 && waiter->asked_at <= now &&
-		now - waiter->asked_at < STILL_WAITING_US;
+	return share->asked_at != 0 && share->asked_at <= now &&
+		now - share->asked_at < STILL_WAITING_US;
 }
 
 /*
  * Is there a place in flight for this worker?  Whose request has ended asks
  * first, always, so without a rule one busy worker would keep all places for
- * ever: who has his share leaves those that are free to the workers that have
- * waited longer than he.
+ * ever.  So the places are shared between the workers that have or want some.
+ * Who has less than his share takes what is free; who has it leaves a free place
+ * to each that waits.  Where the places cannot be shared evenly, those that are
+ * over go to who has waited longest.
  */
 static bool
-place_is_free(const OeHealth *health, int max_in_flight, TimestampTz now)
+take_place(OeHealth *health, int max_in_flight, TimestampTz now, TimestampTz *wait)
 {
-	const HealthRecord *record = health->record;
-	const Waiter *mine = &record->waiters[oe_my_index];
+	HealthRecord *record = health->record;
+	Share	   *mine = &record->shares[oe_my_index];
 	TimestampTz since = is_waiting(mine, now) ? mine->since : now;
-	int			others = 0;
+	int			n = 1;
+	int			waiting = 0;
 	int			before_me = 0;
+	int			free = max_in_flight - record->in_flight;
+	int			least;
+	int			most;
 
-	if (record->in_flight >= max_in_flight)
-		return false;
 	for (int i = 0; i < OE_MAX_WORKERS; i++)
 	{
-		const Waiter *waiter = &record->waiters[i];
+		Share	   *other = &record->shares[i];
 
-		if (i == oe_my_index || !is_waiting(waiter, now))
+		if (i == oe_my_index)
 			continue;
-		others++;
-		if (waiter->since < since)
-			before_me++;
+		if (is_waiting(other, now))
+		{
+			waiting++;
+			if (other->since < since || (other->since == since && i < oe_my_index))
+				before_me++;
+		}
+		else if (other->in_flight == 0)
+			continue;
+		n++;
 	}
-	return before_me < max_in_flight - record->in_flight ||
-		health->in_flight < max_in_flight / (others + 1);
-}
+	least = max_in_flight / n;
+	most = (max_in_flight + n - 1) / n;
 
-static void
-note_waiting(HealthRecord *record, TimestampTz now)
-{
-	Waiter	   *mine = &record->waiters[oe_my_index];
+	mine->asked_at = 0;
+	if (mine->in_flight >= most ? free > waiting :
+		mine->in_flight >= least ? free > before_me : free > 0)
+		return true;
 
-	if (!is_waiting(mine, now))
-		mine->since = now;
-	mine->asked_at = now;
-}
-
-/* Does the end of one of our own requests come soon enough to ask again? */
-static bool
-own_end_will_do(const OeHealth *health, int max_in_flight)
-{
-	return health->in_flight > 0 &&
-		health->in_flight >= max_in_flight / health->record->users;
+	if (mine->in_flight < most)
+	{
+		mine->since = since;
+		mine->asked_at = now;
+	}
+	*wait = mine->in_flight > 0 && mine->in_flight >= least ? 0 : now + PLACE_POLL_US;
+	return false;
 }
 
 /* The caller holds the record's lock. */
@@ -386,12 +390,8 @@ permit(OeHealth *health, const OeHealthPolicy *policy, TimestampTz now, bool *pr
 		*wait = record->paused_until;
 		return false;
 	}
-	if (!place_is_free(health, policy->max_in_flight, now))
-	{
-		note_waiting(record, now);
-		*wait = own_end_will_do(health, policy->max_in_flight) ? 0 : now + PLACE_POLL_US;
+	if (!take_place(health, policy->max_in_flight, now, wait))
 		return false;
-	}
 	if (!oe_breaker_permit(&record->breaker, &policy->breaker, now, record->in_flight, probe, wait))
 	{
 		if (*wait != 0)
@@ -409,8 +409,8 @@ permit(OeHealth *health, const OeHealthPolicy *policy, TimestampTz now, bool *pr
 		return false;
 	}
 	record->used = true;
-	record->waiters[oe_my_index].asked_at = 0;
 	record->in_flight++;
+	record->shares[oe_my_index].in_flight++;
 	health->in_flight++;
 	health->probing = health->probing || *probe;
 	return true;
@@ -435,6 +435,7 @@ static void
 give_back(OeHealth *health, bool probe)
 {
 	health->record->in_flight--;
+	health->record->shares[oe_my_index].in_flight--;
 	health->in_flight--;
 	if (probe)
 		health->probing = false;
