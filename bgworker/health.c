@@ -26,6 +26,7 @@
 #include "lib/ilist.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "policy_share.h"
 #include "shared.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
@@ -37,12 +38,8 @@
 
 #define RECORDS				4096
 
-/* when a place is held by another worker, whose end does not wake this one */
-#define PLACE_POLL_US		5000
+/* when the probe is made by another worker, whose end does not wake this one */
 #define PROBE_POLL_US		50000
-
-/* a worker that did not ask for so long does not wait for a place any more */
-#define STILL_WAITING_US	(4 * PLACE_POLL_US)
 
 /* if it was not disabled by then, its worker must have failed to */
 #define DISABLE_AGAIN_US	INT64CONST(60000000)
@@ -53,14 +50,6 @@ typedef struct HealthKey
 	int32		endpoint_id;
 	int			users;			/* 0: the record is free */
 } HealthKey;
-
-/* What a worker has of the places in flight, and whether it waits for one. */
-typedef struct Share
-{
-	int			in_flight;
-	TimestampTz since;
-	TimestampTz asked_at;		/* last time; 0: does not wait */
-} Share;
 
 typedef struct HealthRecord
 {
@@ -79,7 +68,7 @@ typedef struct HealthRecord
 	uint64		attempts;
 	uint64		delivered;
 	uint64		failed;
-	Share		shares[OE_MAX_WORKERS]; /* by the number of the worker */
+	oe_share	shares[OE_MAX_WORKERS]; /* by the number of the worker */
 	char		last_error[OE_HEALTH_ERROR_SIZE];
 } HealthRecord;
 
@@ -316,68 +305,6 @@ oe_health_next(int *i, int32 *endpoint_id, OeHealthState *state)
 
 /* ---------- places in flight ---------- */
 
-/* Was it refused a place, and has it less than its share? */
-static bool
-is_waiting(const Share *share, TimestampTz now)
-{
-	return share->asked_at != 0 && share->asked_at <= now &&
-		now - share->asked_at < STILL_WAITING_US;
-}
-
-/*
- * Is there a place in flight for this worker?  Whose request has ended asks
- * first, always, so without a rule one busy worker would keep all places for
- * ever.  So the places are shared between the workers that have or want some.
- * Who has less than his share takes what is free; who has it leaves a free place
- * to each that waits.  Where the places cannot be shared evenly, those that are
- * over go to who has waited longest.
- */
-static bool
-take_place(OeHealth *health, int max_in_flight, TimestampTz now, TimestampTz *wait)
-{
-	HealthRecord *record = health->record;
-	Share	   *mine = &record->shares[oe_my_index];
-	TimestampTz since = is_waiting(mine, now) ? mine->since : now;
-	int			n = 1;
-	int			waiting = 0;
-	int			before_me = 0;
-	int			free = max_in_flight - record->in_flight;
-	int			least;
-	int			most;
-
-	for (int i = 0; i < OE_MAX_WORKERS; i++)
-	{
-		Share	   *other = &record->shares[i];
-
-		if (i == oe_my_index)
-			continue;
-		if (is_waiting(other, now))
-		{
-			waiting++;
-			if (other->since < since || (other->since == since && i < oe_my_index))
-				before_me++;
-		}
-		else if (other->in_flight == 0)
-			continue;
-		n++;
-	}
-	least = max_in_flight / n;
-	most = (max_in_flight + n - 1) / n;
-
-	mine->asked_at = 0;
-	if (mine->in_flight >= most ? free > waiting :
-		mine->in_flight >= least ? free > before_me : free > 0)
-		return true;
-
-	if (mine->in_flight < most)
-	{
-		mine->since = since;
-		mine->asked_at = now;
-	}
-	*wait = mine->in_flight > 0 && mine->in_flight >= least ? 0 : now + PLACE_POLL_US;
-	return false;
-}
-
 /* The caller holds the record's lock. */
 static bool
 permit(OeHealth *health, const OeHealthPolicy *policy, TimestampTz now, bool *probe,
@@ -390,14 +317,14 @@ permit(OeHealth *health, const OeHealthPolicy *policy, TimestampTz now, bool *pr
 		*wait = record->paused_until;
 		return false;
 	}
-	if (!take_place(health, policy->max_in_flight, now, wait))
+	if (!oe_share_permit(record->shares, OE_MAX_WORKERS, oe_my_index, policy->max_in_flight, now, wait))
 		return false;
 	if (!oe_breaker_permit(&record->breaker, &policy->breaker, now, record->in_flight, probe, wait))
 	{
 		if (*wait != 0)
 			return false;
 		if (record->breaker.phase == OE_BREAKER_CLOSED)
-			*wait = health->in_flight > 0 ? 0 : now + PLACE_POLL_US;
+			*wait = health->in_flight > 0 ? 0 : now + OE_SHARE_POLL;
 		else
 			*wait = health->probing ? 0 : now + PROBE_POLL_US;
 		return false;

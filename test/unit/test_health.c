@@ -236,77 +236,6 @@ test_in_flight(void)
 	oe_health_detach(b);
 }
 
-/*
- * So many workers, each with more to send than it can.  A request takes
- * "duration"; a worker asks when one of its own has ended, and when it was told to.
- * Each is to get its share, and no place is to stay free for long.
- */
-static void
-test_shares(int workers, int max_in_flight, int64 duration)
-{
-	OeHealthPolicy limited = policy;
-	OeHealth   *handles[OE_MAX_WORKERS];
-	TimestampTz ends[OE_MAX_WORKERS][32] = {0};
-	TimestampTz ask_at[OE_MAX_WORKERS] = {0};
-	int			delivered[OE_MAX_WORKERS] = {0};
-	int			ticks = 40000;
-	int			least = INT_MAX;
-	int64		used = 0;
-	int			w;
-	int			i;
-	int			tick;
-
-	limited.max_in_flight = max_in_flight;
-	probe = false;
-	now = START;
-	for (w = 0; w < workers; w++)
-		handles[w] = oe_health_attach(1);
-	for (tick = 0; tick < ticks; tick++)
-	{
-		now += 500;
-		for (w = 0; w < workers; w++)
-		{
-			bool		ask = ask_at[w] != 0 && now >= ask_at[w];
-
-			if (tick == 0)
-				ask = true;
-			for (i = 0; i < 32; i++)
-			{
-				if (ends[w][i] != 0 && now >= ends[w][i])
-				{
-					ends[w][i] = 0;
-					delivered[w]++;
-					(void) settle(w, handles[w], OE_VERDICT_GOOD);
-					ask = true;
-				}
-			}
-			for (i = 0; i < 32 && ask; i++)
-			{
-				if (ends[w][i] != 0)
-					continue;
-				oe_my_index = w;
-				ask = oe_health_permit(handles[w], &limited, now, &probe, &wait);
-				if (ask)
-					ends[w][i] = now + duration;
-				else
-					ask_at[w] = wait;
-			}
-		}
-		used += state_of(handles[0]).in_flight;
-	}
-	for (w = 0; w < workers; w++)
-	{
-		least = Min(least, delivered[w]);
-		oe_my_index = w;
-		oe_health_detach(handles[w]);
-	}
-	/* with requests that take no longer than a worker waits, turns cost something */
-	ok(least > used * 500 / duration / workers / 2 &&
-	   used > (int64) ticks * max_in_flight * (duration >= 20000 ? 8 : 1) / 10,
-	   "%d workers, %d places, %d ms: one got %d, places used %d %%", workers, max_in_flight,
-	   (int) (duration / 1000), least, (int) (used * 100 / ticks / max_in_flight));
-}
-
 static void
 test_breaker(void)
 {
@@ -460,17 +389,6 @@ main(void)
 	test_breaker();
 	test_rate();
 	test_failures();
-	test_shares(1, 1, 1000);
-	test_shares(1, 16, 1000);
-	test_shares(2, 1, 1000);
-	test_shares(2, 1, 100000);
-	test_shares(2, 2, 30000);
-	test_shares(2, 16, 1000);
-	test_shares(2, 16, 30000);
-	test_shares(2, 16, 1000000);
-	test_shares(3, 4, 30000);
-	test_shares(8, 4, 50000);
-	test_shares(8, 16, 50000);
 	test_exit_and_many();
 	is_int(lwlocks_held, 0, "no lock is left");
 	return done_testing();
