@@ -141,7 +141,7 @@ hold_event(OeDelivery *d, OeLogEvent *event)
 {
 	Assert(d->event == NULL);
 	d->event = oe_event_ref(event);
-	d->endpoint->body_bytes += event->bodylen;
+	d->endpoint->body_bytes += event->bodylens[OE_BODY_WEBHOOK];
 }
 
 static void
@@ -149,7 +149,7 @@ drop_event(OeDelivery *d)
 {
 	if (d->event == NULL)
 		return;
-	d->endpoint->body_bytes -= d->event->bodylen;
+	d->endpoint->body_bytes -= d->event->bodylens[OE_BODY_WEBHOOK];
 	oe_event_unref(d->event);
 	d->event = NULL;
 }

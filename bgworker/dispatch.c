@@ -113,7 +113,7 @@ start_attempt(OeHttp *http, OeDelivery *d, TimestampTz now, char *why, size_t wh
 		snprintf(why, whylen, "the endpoint has no secret");
 		return false;
 	}
-	if (!oe_sign(&signer, event->event_id, unix_time, event->body, event->bodylen,
+	if (!oe_sign(&signer, event->event_id, unix_time, event->bodies[OE_BODY_WEBHOOK], event->bodylens[OE_BODY_WEBHOOK],
 				 secrets, nsecrets, signature, sizeof(signature), why, whylen))
 		return false;
 
@@ -138,8 +138,8 @@ start_attempt(OeHttp *http, OeDelivery *d, TimestampTz now, char *why, size_t wh
 	request.url = endpoint->url;
 	request.headers = headers;
 	request.nheaders = nheaders;
-	request.body = event->body;
-	request.bodylen = event->bodylen;
+	request.body = event->bodies[OE_BODY_WEBHOOK];
+	request.bodylen = event->bodylens[OE_BODY_WEBHOOK];
 	request.connect_timeout_ms = endpoint->connect_timeout_ms;
 	request.timeout_ms = endpoint->timeout_ms;
 	request.owner = d;

@@ -7,6 +7,7 @@
 
 #include "lib/stringinfo.h"
 #include "datatype/timestamp.h"
+#include "utils/datetime.h"
 #include "utils/jsonb.h"
 
 typedef enum OeFormat
@@ -34,7 +35,7 @@ typedef struct OeEnvelope
 	const char *aggregateid;
 	int64		aggregate_seq;	/* 0: none */
 	TimestampTz created_at;
-	const char *traceparent;	/* NULL: none; not checked */
+	const char *traceparent;	/* NULL: none; these two are not checked */
 	const char *tracestate;
 	Jsonb	   *payload;
 } OeEnvelope;
@@ -47,7 +48,21 @@ extern OeFormat oe_format_parse(const char *name);
 /* Which text a format sends. */
 extern OeBody oe_format_body(OeFormat format);
 
-/* Appends the text, in the encoding of the database.  Garbage goes to the current context. */
+/* RFC 3339, UTC: what the texts say, and "time" of an event as it was read. */
+#define OE_ENVELOPE_TIME_SIZE	(MAXDATELEN + 1)
+extern void oe_envelope_time(TimestampTz time, char out[OE_ENVELOPE_TIME_SIZE]);
+
+/*
+ * Can they be sent on?  Version 00 of W3C Trace Context; NULL cannot.  Without
+ * a traceparent a tracestate has no meaning.
+ */
+extern bool oe_traceparent_valid(const char *traceparent);
+extern bool oe_tracestate_valid(const char *tracestate);
+
+/*
+ * Appends the text, in the encoding of the database.  Inside a transaction.
+ * Garbage goes to the current context.
+ */
 extern void oe_envelope_render(StringInfo out, OeBody kind, const OeEnvelope *envelope);
 
 /*
@@ -59,8 +74,8 @@ extern void oe_envelope_batch(StringInfo out, OeFormat format,
 
 /*
  * "name: value" of the headers that the format asks for: content-type, and ce-*
- * in binary.  At most OE_ENVELOPE_HEADERS of them, in the current context.
- * Returns how many.  "batch": the body is that of oe_envelope_batch.
+ * in binary.  At most OE_ENVELOPE_HEADERS of them, in the current context;
+ * something was rendered in this process before.  Returns how many.  "batch": the body is that of oe_envelope_batch.
  */
 #define OE_ENVELOPE_HEADERS		16
 extern int	oe_envelope_headers(OeFormat format, bool batch, const struct OeLogEvent *event,

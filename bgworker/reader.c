@@ -36,9 +36,7 @@
 #include "reader.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/fmgroids.h"
-#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -206,65 +204,6 @@ text_column(HeapTuple tuple, TupleDesc desc, int column)
 	return isnull ? NULL : TextDatumGetCString(datum);
 }
 
-static bool
-has_member(Jsonb *object, const char *name)
-{
-	JsonbValue	key;
-
-	key.type = jbvString;
-	key.val.string.val = unconstify(char *, name);
-	key.val.string.len = strlen(name);
-	return findJsonbValueFromContainer(&object->root, JB_FOBJECT, &key) != NULL;
-}
-
-/*
- * {"type":...,"timestamp":...,"data":{...}}.  The data is the payload; of an
- * object it also tells the aggregate and the place in its sequence, unless the
- * payload has members of these names itself.
- */
-static void
-render_body(StringInfo body, const char *type, TimestampTz created_at,
-			const char *aggregatetype, const char *aggregateid, int64 seq, Jsonb *payload)
-{
-	char		timestamp[MAXDATELEN + 1];
-	int			utc = 0;
-	char	   *data = JsonbToCString(NULL, &payload->root, VARSIZE(payload));
-
-	JsonEncodeDateTime(timestamp, TimestampTzGetDatum(created_at), TIMESTAMPTZOID, &utc);
-	appendStringInfoString(body, "{\"type\":");
-	escape_json(body, type);
-	appendStringInfo(body, ",\"timestamp\":\"%s\",\"data\":", timestamp);
-	if (JB_ROOT_IS_OBJECT(payload))
-	{
-		const char *comma = "";
-
-		appendStringInfoChar(body, '{');
-		if (!has_member(payload, "aggregatetype"))
-		{
-			appendStringInfoString(body, "\"aggregatetype\":");
-			escape_json(body, aggregatetype);
-			comma = ",";
-		}
-		if (!has_member(payload, "aggregateid"))
-		{
-			appendStringInfo(body, "%s\"aggregateid\":", comma);
-			escape_json(body, aggregateid);
-			comma = ",";
-		}
-		if (seq != 0 && !has_member(payload, "sequence"))
-		{
-			appendStringInfo(body, "%s\"sequence\":" INT64_FORMAT, comma, seq);
-			comma = ",";
-		}
-		if (JB_ROOT_COUNT(payload) > 0)
-			appendStringInfoString(body, comma);
-		appendStringInfoString(body, data + 1);
-	}
-	else
-		appendStringInfoString(body, data);
-	appendStringInfoChar(body, '}');
-}
-
 static char *
 append_copy(char **next, const char *text, size_t len)
 {
@@ -281,59 +220,88 @@ static OeLogEvent *
 make_event(HeapTuple tuple, TupleDesc desc)
 {
 	OeLogEvent *event;
-	StringInfoData body;
-	char	   *aggregatetype = text_column(tuple, desc, COL_AGGREGATETYPE);
-	char	   *aggregateid = text_column(tuple, desc, COL_AGGREGATEID);
-	char	   *type = text_column(tuple, desc, COL_TYPE);
-	char	   *traceparent = text_column(tuple, desc, COL_TRACEPARENT);
-	char	   *tracestate = text_column(tuple, desc, COL_TRACESTATE);
-	char	   *aggregate = psprintf("%s\n%s", aggregatetype, aggregateid);
-	size_t		type_len = strlen(type);
-	size_t		aggregate_len = strlen(aggregate);
-	size_t		traceparent_len = traceparent ? strlen(traceparent) : 0;
-	size_t		tracestate_len = tracestate ? strlen(tracestate) : 0;
-	char	   *utf8;
+	OeEnvelope	envelope;
+	pg_uuid_t	id;
+	char		event_id[OE_EVENT_ID_SIZE];
+	char		time[OE_ENVELOPE_TIME_SIZE];
+	char	   *aggregate;
+	char	   *utf8_aggregate;
+	char	   *utf8[OE_BODY_COUNT] = {NULL};
+	size_t		lens[OE_BODY_COUNT] = {0};
+	size_t		aggregate_len;
+	size_t		size;
 	char	   *next;
 	bool		isnull;
 	Datum		datum;
-	int64		seq;
-	TimestampTz created_at;
 
+	id = *DatumGetUUIDP(SPI_getbinval(tuple, desc, COL_ID, &isnull));
+	oe_event_id_format(id.data, event_id);
+	envelope.event_id = event_id;
+	envelope.type = text_column(tuple, desc, COL_TYPE);
+	envelope.aggregatetype = text_column(tuple, desc, COL_AGGREGATETYPE);
+	envelope.aggregateid = text_column(tuple, desc, COL_AGGREGATEID);
 	datum = SPI_getbinval(tuple, desc, COL_AGGREGATE_SEQ, &isnull);
-	seq = isnull ? 0 : DatumGetInt64(datum);
-	created_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, COL_CREATED_AT, &isnull));
+	envelope.aggregate_seq = isnull ? 0 : DatumGetInt64(datum);
+	envelope.created_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, COL_CREATED_AT, &isnull));
+	envelope.traceparent = text_column(tuple, desc, COL_TRACEPARENT);
+	envelope.tracestate = text_column(tuple, desc, COL_TRACESTATE);
+	envelope.payload = DatumGetJsonbP(SPI_getbinval(tuple, desc, COL_PAYLOAD, &isnull));
 
-	initStringInfo(&body);
-	render_body(&body, type, created_at, aggregatetype, aggregateid, seq,
-				DatumGetJsonbP(SPI_getbinval(tuple, desc, COL_PAYLOAD, &isnull)));
-	utf8 = pg_server_to_any(body.data, body.len, PG_UTF8);
-	if (utf8 != body.data)
-		body.len = strlen(utf8);
+	aggregate = psprintf("%s\n%s", envelope.aggregatetype, envelope.aggregateid);
+	aggregate_len = strlen(aggregate);
+	utf8_aggregate = pg_server_to_any(aggregate, aggregate_len, PG_UTF8);
+	oe_envelope_time(envelope.created_at, time);
 
-	event = MemoryContextAlloc(reader_context,
-							   sizeof(OeLogEvent) + type_len + aggregate_len +
-							   traceparent_len + tracestate_len + body.len + 5);
+	size = sizeof(OeLogEvent) + aggregate_len + strlen(utf8_aggregate) +
+		strlen(envelope.type) + strlen(time) + 4;
+	if (envelope.traceparent != NULL)
+		size += strlen(envelope.traceparent) + 1;
+	if (envelope.tracestate != NULL)
+		size += strlen(envelope.tracestate) + 1;
+	for (int kind = 0; kind < OE_BODY_COUNT; kind++)
+	{
+		StringInfoData body;
+
+		if (kind != OE_BODY_WEBHOOK)
+			continue;
+		initStringInfo(&body);
+		oe_envelope_render(&body, kind, &envelope);
+		utf8[kind] = pg_server_to_any(body.data, body.len, PG_UTF8);
+		lens[kind] = utf8[kind] == body.data ? body.len : strlen(utf8[kind]);
+		size += lens[kind] + 1;
+	}
+
+	event = MemoryContextAlloc(reader_context, size);
 	memset(event, 0, sizeof(OeLogEvent));
 	event->refcount = 1;
-	event->aggregate_seq = seq;
-	event->created_at = created_at;
+	event->aggregate_seq = envelope.aggregate_seq;
+	event->created_at = envelope.created_at;
 	datum = SPI_getbinval(tuple, desc, COL_TXID, &isnull);
 	event->txid = U64FromFullTransactionId(DatumGetFullTransactionId(datum));
 	datum = SPI_getbinval(tuple, desc, COL_AFTER_TXID, &isnull);
 	event->after_txid = isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(datum));
-	event->id = *DatumGetUUIDP(SPI_getbinval(tuple, desc, COL_ID, &isnull));
-	oe_event_id_format(event->id.data, event->event_id);
+	event->id = id;
+	strcpy(event->event_id, event_id);
 	event->aggregate_hash = DatumGetUInt32(hash_any((unsigned char *) aggregate, aggregate_len));
 
 	next = (char *) (event + 1);
 	event->aggregate = append_copy(&next, aggregate, aggregate_len);
-	event->type = append_copy(&next, type, type_len);
-	if (traceparent != NULL)
-		event->traceparent = append_copy(&next, traceparent, traceparent_len);
-	if (tracestate != NULL)
-		event->tracestate = append_copy(&next, tracestate, tracestate_len);
-	event->body = append_copy(&next, utf8, body.len);
-	event->bodylen = body.len;
+	event->utf8_aggregate = utf8_aggregate == aggregate ? event->aggregate :
+		append_copy(&next, utf8_aggregate, strlen(utf8_aggregate));
+	event->type = append_copy(&next, envelope.type, strlen(envelope.type));
+	event->time = append_copy(&next, time, strlen(time));
+	if (envelope.traceparent != NULL)
+		event->traceparent = append_copy(&next, envelope.traceparent, strlen(envelope.traceparent));
+	if (envelope.tracestate != NULL)
+		event->tracestate = append_copy(&next, envelope.tracestate, strlen(envelope.tracestate));
+	for (int kind = 0; kind < OE_BODY_COUNT; kind++)
+	{
+		if (utf8[kind] != NULL)
+		{
+			event->bodies[kind] = append_copy(&next, utf8[kind], lens[kind]);
+			event->bodylens[kind] = lens[kind];
+		}
+	}
 	return event;
 }
 
@@ -375,7 +343,7 @@ fetch_rows(SPIPlanPtr plan, Datum *values, OePlace *place, int max_rows, size_t 
 			MemoryContextReset(row_context);
 
 			events[(*nevents)++] = event;
-			*bytes += event->bodylen;
+			*bytes += event->bodylens[OE_BODY_WEBHOOK];
 			place->txid = event->txid;
 			place->id = event->id;
 		}

@@ -6,6 +6,7 @@
 #define OE_READER_H
 
 #include "datatype/timestamp.h"
+#include "envelope.h"
 #include "utils/uuid.h"
 #include "uuid7.h"
 
@@ -47,8 +48,10 @@ typedef struct OeLogEvent
 	const char *type;
 	const char *traceparent;	/* NULL: none */
 	const char *tracestate;		/* NULL: none */
-	const char *body;			/* the request's body */
-	size_t		bodylen;
+	const char *utf8_aggregate; /* the same as aggregate, in UTF-8 */
+	const char *time;			/* created_at in RFC 3339, UTC */
+	const char *bodies[OE_BODY_COUNT];	/* in UTF-8; NULL where it was not rendered */
+	size_t		bodylens[OE_BODY_COUNT];
 } OeLogEvent;
 
 extern OeSnapshot *oe_snapshot_parse(const char *text);
