@@ -3,9 +3,10 @@
  * receiver.js
  *		The webhook receiver of the tests and the demo.
  *
- * Listens on loopback, verifies each request with the npm package
- * standardwebhooks (a reading of the specification that is not ours), writes one
- * JSON line a request to its log, and misbehaves on demand.
+ * Listens on loopback, verifies each request with the npm packages
+ * standardwebhooks and cloudevents (readings of the specifications that are not
+ * ours, see event_format.js), writes one JSON line an event to its log, and
+ * misbehaves on demand.
  *
  *   node receiver.js [--port N] [--host A] [--port-file F] [--log F]
  *                    [--secrets F] [--tls-cert F --tls-key F] [--until-eof]
@@ -19,26 +20,19 @@
  * look at the file again if it has changed.  A path without a secret is served
  * and logged as unverified.
  *
- * Misbehaviour: rules, the first that matches applies.  They are set by POST to
- * /_control or come in the URL's query (?status=503&attempts=2&delay_ms=50).
- *   which requests  path, id, ids, aggregateid, type (each optional),
- *                   attempts: only the first N attempts of an event,
- *                   times: only N requests, then the rule is used up
- *   what happens    status (200), statuses: one for each attempt, the last stays,
- *                   headers, body, delay_ms: number or [min, max],
- *                   action: hang     no answer until {"release": true}
- *                           reset    the connection is reset, no answer
- *                           drip     status line at once, then a byte every
- *                                    drip_ms (100) for bytes (1 MiB) bytes
- *                           big      a body of bytes (1 MiB) bytes
- *                           cut      half of the announced body, then reset
- *                           redirect to location (status 307)
+ * Misbehaviour: rules, the first that matches applies; see misbehave.js.  They
+ * are set by POST to /_control or come in the URL's query
+ * (?status=503&attempts=2&delay_ms=50).
  *
  * Control: POST /_control with any of
  *   {"rules": [...]}     replaces the rules     {"secrets": {"/path": "whsec_"}}
  *   {"release": true}    answers all that hang  {"detail": true} logs headers and
  *   {"reset": true}      forgets counts, rules, secrets       body, too
  * GET /_stats answers counts a path, POST /_flush writes the log to its file.
+ *
+ * A request with several events has a line in the log for each: "batch" is their
+ * number, "request" the webhook-id, "id" that of the event.  "invalid" says why
+ * a request is not in its format.
  */
 'use strict';
 
@@ -46,38 +40,11 @@ const fs = require('fs');
 const http = require('http');
 const https = require('https');
 const { Webhook } = require('standardwebhooks');
+const { eventFields } = require('./event_format');
+const misbehave = require('./misbehave');
 
 const LOG_FLUSH_BYTES = 256 * 1024;
 const LOG_FLUSH_MS = 100;
-const MIB = 1024 * 1024;
-
-/* ---------- what an event looks like; the one place that knows ---------- */
-
-function eventFields(body)
-{
-	let event;
-
-	try
-	{
-		event = JSON.parse(body);
-	}
-	catch
-	{
-		return {};
-	}
-	if (event === null || typeof event !== 'object')
-		return {};
-
-	const data = event.data !== null && typeof event.data === 'object' ? event.data : {};
-
-	return {
-		type: event.type,
-		timestamp: event.timestamp,
-		aggregatetype: data.aggregatetype,
-		aggregateid: data.aggregateid,
-		sequence: data.sequence
-	};
-}
 
 /* ---------- log ---------- */
 
@@ -180,13 +147,19 @@ function pathState(path)
 	if (state === undefined)
 	{
 		state = {
-			requests: 0, answered: 0, accepted: 0, unverified: 0,
-			repeated: 0,		/* requests for an id that had been accepted before */
-			outOfOrder: 0,		/* first requests that came after a later sequence */
-			gaps: 0,			/* first requests that left a sequence out */
-			overlaps: 0,		/* requests while one of the same aggregate was open */
+			requests: 0, answered: 0, unverified: 0,
+			invalid: 0,			/* requests that are not in their format */
+			events: 0,			/* in all requests */
+			accepted: 0,		/* events answered with 2xx */
+			repeated: 0,		/* events that had been accepted before */
+			outOfOrder: 0,		/* events that first came after a later sequence */
+			gaps: 0,			/* events that first came and left a sequence out */
+			overlaps: 0,		/* events while another request of the aggregate was open */
 			inFlight: 0, maxInFlight: 0,
-			attempts: new Map(),	/* id -> requests */
+			sent: 0,			/* bytes of endless bodies */
+			first: null, last: null,	/* when the first and the last request came */
+			perSecond: [],		/* requests in each second from the first on */
+			attempts: new Map(),	/* id -> how often it came */
 			accepts: new Set(),		/* ids answered with 2xx */
 			sequences: new Map(),	/* aggregate -> highest sequence seen */
 			open: new Map()			/* aggregate -> requests without an answer */
@@ -196,56 +169,89 @@ function pathState(path)
 	return state;
 }
 
-/* Books the arrival of a request; answers which attempt of its event it is. */
-function arrive(state, id, event, verified)
+function aggregateOf(event)
 {
-	const attempt = (state.attempts.get(id) || 0) + 1;
+	return event.aggregateid === undefined ? undefined : event.aggregatetype + ' ' + event.aggregateid;
+}
 
-	state.attempts.set(id, attempt);
-	state.requests++;
-	if (!verified)
-		state.unverified++;
-	if (state.accepts.has(id))
+/* The aggregates of a request, each once. */
+function aggregatesOf(events)
+{
+	const aggregates = new Set(events.map(aggregateOf));
+
+	aggregates.delete(undefined);
+	return aggregates;
+}
+
+/* Books the arrival of an event; answers which attempt it is. */
+function arriveEvent(state, event)
+{
+	const attempt = (state.attempts.get(event.id) || 0) + 1;
+	const aggregate = aggregateOf(event);
+
+	state.attempts.set(event.id, attempt);
+	state.events++;
+	if (state.accepts.has(event.id))
 		state.repeated++;
-
-	if (event.aggregateid !== undefined)
+	if (aggregate !== undefined && attempt === 1 && typeof event.sequence === 'number')
 	{
-		const aggregate = event.aggregatetype + ' ' + event.aggregateid;
-		const open = (state.open.get(aggregate) || 0) + 1;
+		const highest = state.sequences.get(aggregate) || 0;
 
-		state.open.set(aggregate, open);
-		if (open > 1)
-			state.overlaps++;
-		if (attempt === 1 && typeof event.sequence === 'number')
+		if (event.sequence <= highest)
+			state.outOfOrder++;
+		else
 		{
-			const highest = state.sequences.get(aggregate) || 0;
-
-			if (event.sequence <= highest)
-				state.outOfOrder++;
-			else
-			{
-				if (event.sequence > highest + 1)
-					state.gaps++;
-				state.sequences.set(aggregate, event.sequence);
-			}
+			if (event.sequence > highest + 1)
+				state.gaps++;
+			state.sequences.set(aggregate, event.sequence);
 		}
 	}
 	return attempt;
 }
 
+/* Books the arrival of a request; sets which attempt each of its events is. */
+function arrive(state, events, verified, invalid, time)
+{
+	state.requests++;
+	if (!verified)
+		state.unverified++;
+	if (invalid !== undefined)
+		state.invalid++;
+	if (state.first === null)
+		state.first = time;
+	state.last = time;
+
+	const second = Math.max(0, Math.floor(time - state.first));
+
+	state.perSecond[second] = (state.perSecond[second] || 0) + 1;
+	for (const aggregate of aggregatesOf(events))
+	{
+		const open = (state.open.get(aggregate) || 0) + 1;
+
+		state.open.set(aggregate, open);
+		if (open > 1)
+			state.overlaps++;
+	}
+	for (const event of events)
+		event.attempt = arriveEvent(state, event);
+}
+
 /* Books the end of a request; status is what was answered, 0 for nothing. */
-function leave(state, id, event, status)
+function leave(state, events, status)
 {
 	state.inFlight--;
 	state.answered++;
-	if (status >= 200 && status < 300 && !state.accepts.has(id))
+	if (status >= 200 && status < 300)
 	{
-		state.accepts.add(id);
-		state.accepted++;
+		for (const { id } of events)
+		{
+			if (!state.accepts.has(id))
+				state.accepted++;
+			state.accepts.add(id);
+		}
 	}
-	if (event.aggregateid !== undefined)
+	for (const aggregate of aggregatesOf(events))
 	{
-		const aggregate = event.aggregatetype + ' ' + event.aggregateid;
 		const open = state.open.get(aggregate) - 1;
 
 		if (open === 0)
@@ -261,149 +267,15 @@ function stats()
 
 	for (const [path, s] of paths)
 		result[path] = {
-			requests: s.requests, unique: s.attempts.size, duplicates: s.requests - s.attempts.size,
-			accepted: s.accepted, repeated: s.repeated, unverified: s.unverified,
+			requests: s.requests, events: s.events,
+			unique: s.attempts.size, duplicates: s.events - s.attempts.size,
+			accepted: s.accepted, repeated: s.repeated,
+			unverified: s.unverified, invalid: s.invalid,
 			answered: s.answered, in_flight: s.inFlight, max_in_flight: s.maxInFlight,
-			out_of_order: s.outOfOrder, gaps: s.gaps, overlaps: s.overlaps
+			out_of_order: s.outOfOrder, gaps: s.gaps, overlaps: s.overlaps, sent: s.sent,
+			first: s.first, last: s.last, per_second: Array.from(s.perSecond, (n) => n || 0)
 		};
 	return result;
-}
-
-/* ---------- rules ---------- */
-
-let rules = [];
-
-function ruleFromQuery(query)
-{
-	const rule = {};
-
-	for (const [key, value] of new URLSearchParams(query))
-		rule[key] = /^\d+$/.test(value) ? Number(value) : value;
-	return rule;
-}
-
-function ruleMatches(rule, request)
-{
-	return (rule.path === undefined || rule.path === request.path) &&
-		(rule.id === undefined || rule.id === request.id) &&
-		(rule.ids === undefined || rule.ids.includes(request.id)) &&
-		(rule.aggregateid === undefined || String(rule.aggregateid) === String(request.aggregateid)) &&
-		(rule.type === undefined || rule.type === request.type) &&
-		(rule.attempts === undefined || request.attempt <= rule.attempts) &&
-		(rule.times === undefined || rule.times > 0);
-}
-
-function findRule(request, query)
-{
-	const rule = rules.find((candidate) => ruleMatches(candidate, request));
-
-	if (rule !== undefined)
-	{
-		if (rule.times !== undefined)
-			rule.times--;
-		return rule;
-	}
-	if (query !== '')
-	{
-		const fromQuery = ruleFromQuery(query);
-
-		if (ruleMatches(fromQuery, request))
-			return fromQuery;
-	}
-	return {};
-}
-
-function ruleStatus(rule, attempt)
-{
-	if (rule.action === 'hang' || rule.action === 'reset')
-		return 0;
-	if (rule.statuses !== undefined)
-		return rule.statuses[Math.min(attempt, rule.statuses.length) - 1];
-	if (rule.status !== undefined)
-		return rule.status;
-	return rule.action === 'redirect' ? 307 : 200;
-}
-
-function ruleDelay(rule)
-{
-	if (Array.isArray(rule.delay_ms))
-		return rule.delay_ms[0] + Math.random() * (rule.delay_ms[1] - rule.delay_ms[0]);
-	return rule.delay_ms || 0;
-}
-
-/* ---------- answers ---------- */
-
-const hanging = new Set();
-
-function releaseAll()
-{
-	for (const response of hanging)
-	{
-		response.writeHead(200);
-		response.end();
-	}
-	hanging.clear();
-}
-
-function drip(response, bytes, everyMs)
-{
-	let left = bytes;
-	const timer = setInterval(() =>
-	{
-		if (left-- > 0 && !response.destroyed)
-			response.write('.');
-		else
-		{
-			clearInterval(timer);
-			response.end();
-		}
-	}, everyMs);
-
-	response.on('close', () => clearInterval(timer));
-}
-
-function reset(request)
-{
-	if (typeof request.socket.resetAndDestroy === 'function' && !request.socket.encrypted)
-		request.socket.resetAndDestroy();
-	else
-		request.socket.destroy();
-}
-
-function answer(request, response, rule, status)
-{
-	const bytes = rule.bytes || MIB;
-
-	switch (rule.action)
-	{
-		case 'hang':
-			hanging.add(response);
-			response.on('close', () => hanging.delete(response));
-			return;
-		case 'reset':
-			reset(request);
-			return;
-		case 'drip':
-			response.writeHead(status, rule.headers);
-			response.flushHeaders();
-			drip(response, bytes, rule.drip_ms || 100);
-			return;
-		case 'big':
-			response.writeHead(status, rule.headers);
-			response.end(Buffer.alloc(bytes, '.'));
-			return;
-		case 'cut':
-			response.writeHead(status, { ...rule.headers, 'content-length': bytes });
-			response.write(Buffer.alloc(Math.floor(bytes / 2), '.'), () => reset(request));
-			return;
-		case 'redirect':
-			response.writeHead(status, { location: rule.location, ...rule.headers });
-			response.end();
-			return;
-		default:
-			response.writeHead(status, rule.headers);
-			response.end(rule.body);
-	}
 }
 
 /* ---------- requests ---------- */
@@ -424,16 +296,16 @@ function control(command)
 		paths = new Map();
 		webhooks = new Map();
 		secretsSeen = '';
-		rules = [];
+		misbehave.setRules([]);
 	}
 	if (command.rules !== undefined)
-		rules = command.rules;
+		misbehave.setRules(command.rules);
 	if (command.detail !== undefined)
 		logDetail = command.detail;
 	for (const [path, secrets] of Object.entries(command.secrets || {}))
 		setSecrets(path, secrets);
 	if (command.release)
-		releaseAll();
+		misbehave.releaseAll();
 }
 
 function handleOwn(path, body, response)
@@ -463,37 +335,62 @@ function handleOwn(path, body, response)
 	}
 }
 
-function handleEvent(path, query, raw, request, response, time)
+/* One line for each event of the request. */
+function logRequest(request, raw, common)
 {
-	const body = raw.toString();
-	const headers = request.headers;
-	const id = headers['webhook-id'];
-	const event = eventFields(body);
-	const verified = verify(path, body, headers);
-	const state = request.pathState;
-	const attempt = arrive(state, id, event, verified);
-	const rule = findRule({ path, id, attempt, aggregateid: event.aggregateid, type: event.type }, query);
-	const status = ruleStatus(rule, attempt);
-	const delay = ruleDelay(rule);
-	const entry = {
-		time, path, id,
-		type: event.type,
-		aggregatetype: event.aggregatetype,
-		aggregateid: event.aggregateid,
-		sequence: event.sequence,
-		timestamp: Number(headers['webhook-timestamp']),
-		attempt, verified, status,
-		action: rule.action,
-		connection: request.socket.number,
-		bytes: raw.length
-	};
+	const { id, format, events, invalid } = common.parsed;
+	const batch = format === 'cloudevents_batch' || events.length > 1 ||
+		(id !== undefined && id.startsWith('bat_'));
 
-	if (logDetail)
+	for (const event of events)
 	{
-		entry.headers = headers;
-		entry.body = body;
+		const entry = {
+			time: common.time, path: common.path, id: event.id,
+			type: event.type,
+			aggregatetype: event.aggregatetype,
+			aggregateid: event.aggregateid,
+			sequence: event.sequence,
+			timestamp: Number(request.headers['webhook-timestamp']),
+			attempt: event.attempt,
+			verified: common.verified,
+			status: common.status,
+			action: common.action,
+			connection: request.socket.number,
+			bytes: raw.length,
+			format, invalid
+		};
+
+		if (batch)
+		{
+			entry.batch = events.length;
+			entry.request = id;
+		}
+		if (logDetail)
+		{
+			entry.event_timestamp = event.timestamp;
+			entry.attributes = event.attributes;
+			entry.headers = request.headers;
+			entry.body = raw.toString();
+		}
+		writeLog(entry);
 	}
-	writeLog(entry);
+}
+
+function handleEvents(path, query, raw, request, response, time)
+{
+	const id = request.headers['webhook-id'];
+	const parsed = { id, ...eventFields(request.headers, raw) };
+	const events = parsed.events;
+	const verified = verify(path, raw.toString(), request.headers);
+	const state = request.pathState;
+
+	arrive(state, events, verified, parsed.invalid, time);
+
+	const { rule, event } = misbehave.findRule({ path, id, events }, query);
+	const status = misbehave.ruleStatus(rule, event.attempt);
+	const delay = misbehave.ruleDelay(rule);
+
+	logRequest(request, raw, { time, path, parsed, verified, status, action: rule.action });
 
 	/*
 	 * The answer counts when it is handed to the socket, not when it arrived: a
@@ -505,7 +402,7 @@ function handleEvent(path, query, raw, request, response, time)
 		if (!left)
 		{
 			left = true;
-			leave(state, id, event, given);
+			leave(state, events, given);
 		}
 	};
 
@@ -516,7 +413,7 @@ function handleEvent(path, query, raw, request, response, time)
 			return;
 		if (status !== 0)
 			leaveOnce(status);
-		answer(request, response, rule, status);
+		misbehave.answer(request, response, rule, status);
 	};
 
 	if (delay > 0)
@@ -549,7 +446,7 @@ function onRequest(request, response)
 		if (own)
 			handleOwn(path, raw.toString(), response);
 		else
-			handleEvent(path, query, raw, request, response, time);
+			handleEvents(path, query, raw, request, response, time);
 	});
 	request.on('close', () =>
 	{

@@ -3,7 +3,7 @@
 # Makes sure that what the tests and the demo need is on this machine.
 #
 # Looks for each tool first and installs only what is missing: through apt (as
-# root or with sudo, asking nothing) and the receiver's one npm package into a
+# root or with sudo, asking nothing) and the receiver's npm packages into a
 # build folder that git ignores.  With nothing missing it touches neither
 # package manager nor network.
 #
@@ -67,6 +67,7 @@ setup_find_node()
 setup_modules_ready()
 {
 	[ -e "$OE_BUILD/npm/node_modules/standardwebhooks/package.json" ] &&
+		[ -e "$OE_BUILD/npm/node_modules/cloudevents/package.json" ] &&
 		cmp -s "$setup_top/test/lib/package-lock.json" "$OE_BUILD/npm/package-lock.json"
 }
 
@@ -135,7 +136,7 @@ setup_apt_install()
 
 setup_npm_install()
 {
-	echo 'set-up: installing the npm package standardwebhooks'
+	echo 'set-up: installing the npm packages of the receiver'
 	rm -rf "$OE_BUILD/npm"
 	mkdir -p "$OE_BUILD/npm"
 	cp "$setup_top/test/lib/package.json" "$setup_top/test/lib/package-lock.json" "$OE_BUILD/npm/"
@@ -143,7 +144,7 @@ setup_npm_install()
 		>"$OE_BUILD/npm.log" 2>&1 || {
 		tail -n 30 "$OE_BUILD/npm.log" >&2
 		rm -rf "$OE_BUILD/npm"
-		setup_fail 'npm could not install standardwebhooks'
+		setup_fail 'npm could not install the packages of the receiver'
 	}
 }
 

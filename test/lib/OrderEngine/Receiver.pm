@@ -222,9 +222,14 @@ sub stats
 	my ($self, $path) = @_;
 
 	return $self->_request('GET', '/_stats')->{$path}
-	  // { map { $_ => 0 }
-		  qw(requests unique duplicates accepted repeated unverified answered
-		  in_flight max_in_flight out_of_order gaps overlaps) };
+	  // {
+		(map { $_ => 0 }
+			  qw(requests events unique duplicates accepted repeated unverified invalid
+			  answered in_flight max_in_flight out_of_order gaps overlaps sent)),
+		first => undef,
+		last => undef,
+		per_second => []
+	  };
 }
 
 =head2 $receiver->wait_for($path, $counter => $least, ...)
@@ -272,7 +277,7 @@ sub wait_for_id
 
 =head2 $receiver->requests([$path])
 
-The requests of its log, oldest first, as hashes; see handleEvent() in
+The requests of its log, oldest first, as hashes; see logRequest() in
 receiver.js.
 
 =cut
