@@ -10,12 +10,19 @@
  *                   one with several events if one of them is meant (id and ids
  *                   may also name its webhook-id)
  *   what happens    status (200), statuses: one for each attempt of an event, the
- *                   last stays, headers, body, delay_ms: number or [min, max],
+ *                   last stays, headers, body, retry_after: that header's text,
+ *                   delay_ms: number or [min, max],
  *                   action: hang     no answer until {"release": true}
  *                           reset    the connection is reset, no answer
  *                           drip     status line at once, then a byte every
  *                                    drip_ms (100) for bytes (1 MiB) bytes
  *                           big      a body of bytes (1 MiB) bytes
+ *                           endless  a body of bytes (10 GiB) bytes, as fast as
+ *                                    they are taken; "sent" in the stats counts
+ *                                    them, a few MiB of which a kernel may hold
+ *                           garbage  a body of bytes (4 KiB) bytes of any value:
+ *                                    control bytes, invalid UTF-8
+ *                           headers  headers of bytes (1 MiB) bytes, then the body
  *                           cut      half of the announced body, then reset
  *                           redirect to location (status 307)
  */
@@ -119,6 +126,44 @@ function drip(response, bytes, everyMs)
 	response.on('close', () => clearInterval(timer));
 }
 
+/* Writes as fast as the client takes it, until it goes away. */
+function stream(response, bytes, state)
+{
+	const chunk = Buffer.alloc(64 * 1024, '.');
+	let left = bytes;
+	const next = (error) =>
+	{
+		if (error || response.destroyed)
+			return;
+		if (left <= 0)
+			response.end();
+		else
+		{
+			const size = Math.min(left, chunk.length);
+
+			left -= size;
+			response.write(size < chunk.length ? chunk.subarray(0, size) : chunk, (failed) =>
+			{
+				if (!failed)
+					state.sent += size;
+				next(failed);
+			});
+		}
+	};
+
+	next();
+}
+
+/* Headers of about so many bytes. */
+function manyHeaders(bytes)
+{
+	const headers = {};
+
+	for (let i = 0; i * 1024 < bytes; i++)
+		headers[`x-filler-${i}`] = '.'.repeat(1000);
+	return headers;
+}
+
 function reset(request)
 {
 	if (typeof request.socket.resetAndDestroy === 'function' && !request.socket.encrypted)
@@ -129,8 +174,9 @@ function reset(request)
 
 function answer(request, response, rule, status)
 {
-	const bytes = rule.bytes || MIB;
-	const headers = rule.headers;
+	const bytes = rule.bytes || { endless: 10 * 1024 * MIB, garbage: 4096 }[rule.action] || MIB;
+	const headers = rule.retry_after === undefined ? rule.headers :
+		{ 'retry-after': String(rule.retry_after), ...rule.headers };
 
 	switch (rule.action)
 	{
@@ -149,6 +195,18 @@ function answer(request, response, rule, status)
 		case 'big':
 			response.writeHead(status, headers);
 			response.end(Buffer.alloc(bytes, '.'));
+			return;
+		case 'endless':
+			response.writeHead(status, headers);
+			stream(response, bytes, request.pathState);
+			return;
+		case 'garbage':
+			response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', ...headers });
+			response.end(Buffer.alloc(bytes, Uint8Array.from({ length: 256 }, (_, i) => i)));
+			return;
+		case 'headers':
+			response.writeHead(status, { ...manyHeaders(bytes), ...headers });
+			response.end(rule.body);
 			return;
 		case 'cut':
 			response.writeHead(status, { ...headers, 'content-length': bytes });
