@@ -18,7 +18,6 @@
 #include "utils/timestamp.h"
 
 #define MAX_HEADERS		(OE_HEADER_COUNT_MAX + 10)
-#define TRACEPARENT_LEN	55
 
 int			oe_in_flight = 0;
 
@@ -50,8 +49,8 @@ oe_dispatch_init(void)
 }
 
 /*
- * The trace goes on under a new span.  What is not exactly a version 00
- * traceparent is not sent: it came from a setting that anybody may set.
+ * The trace goes on under a new span.  What is no traceparent is not sent: it
+ * came from a setting that anybody may set.
  */
 static const char *
 next_traceparent(const char *traceparent)
@@ -60,15 +59,8 @@ next_traceparent(const char *traceparent)
 	char		hex[17];
 	static const char digits[] = "0123456789abcdef";
 
-	if (traceparent == NULL || strlen(traceparent) != TRACEPARENT_LEN ||
-		strncmp(traceparent, "00-", 3) != 0 ||
-		traceparent[35] != '-' || traceparent[52] != '-')
+	if (!oe_traceparent_valid(traceparent))
 		return NULL;
-	for (int i = 3; i < TRACEPARENT_LEN; i++)
-	{
-		if (i != 35 && i != 52 && strchr(digits, traceparent[i]) == NULL)
-			return NULL;
-	}
 	if (!pg_strong_random(span, sizeof(span)))
 		return NULL;
 	for (int i = 0; i < 8; i++)
@@ -128,8 +120,7 @@ start_attempt(OeHttp *http, OeDelivery *d, TimestampTz now, char *why, size_t wh
 	if (traceparent != NULL)
 	{
 		headers[nheaders++] = traceparent;
-		if (event->tracestate != NULL &&
-			oe_header_value_check(event->tracestate, strlen(event->tracestate), NULL, 0))
+		if (oe_tracestate_valid(event->tracestate))
 			headers[nheaders++] = psprintf("tracestate: %s", event->tracestate);
 	}
 	for (int i = 0; i < endpoint->nheaders && nheaders < MAX_HEADERS; i++)
