@@ -133,6 +133,8 @@ start_attempt(OeHttp *http, OeDelivery *d, TimestampTz now, char *why, size_t wh
 	request.bodylen = event->bodylens[OE_BODY_WEBHOOK];
 	request.connect_timeout_ms = endpoint->connect_timeout_ms;
 	request.timeout_ms = endpoint->timeout_ms;
+	request.client_cert = NULL;
+	request.client_key = NULL;
 	request.owner = d;
 	return oe_http_start(http, &request, why, whylen);
 }

@@ -15,9 +15,15 @@
  *	- an address is checked after the name was resolved (OPENSOCKETFUNCTION), and
  *	  again when a pooled connection is used (PREREQFUNCTION), because a policy
  *	  may have become stricter since
- *	- a 2xx whose body drips, is huge or is cut is a success: the receiver has
- *	  said that it took the event
+ *	- an answer counts once its headers are complete, a 2xx once its status line
+ *	  came: the receiver has said what became of the event.  A body that drips, is
+ *	  huge or is cut changes nothing; it gets a short time and few bytes, then the
+ *	  connection is closed, because it would hold a place until the timeout
  *	- libcurl 7.88 corrupts multiplexed HTTP/2 POSTs: HTTP/1.1 only
+ *	- an encrypted private key would have OpenSSL ask for the password at the
+ *	  terminal the server was started from: CURLOPT_KEYPASSWD
+ *	- a certificate may name its owner with any bytes, and libcurl quotes it: error
+ *	  texts are made printable
  */
 #include "http.h"
 
@@ -35,6 +41,9 @@
 
 #define MAX_RESPONSE_BYTES	(16 * 1024)
 #define MAX_HEADER_BYTES	(16 * 1024)
+#define BODY_GRACE			1000000	/* microseconds that a body may take */
+#define MAX_CONNECTION_AGE	3600L	/* s: names are looked up again now and then */
+#define MAX_CA_AGE			86400L	/* s: authorities are read from the file again */
 #define EPOLL_BATCH			64
 #define NO_TIMER			(-1)
 
@@ -44,15 +53,26 @@ typedef struct Exchange
 	CURL	   *easy;
 	struct curl_slist *headers;
 	struct Exchange *next;		/* in the pool, or among the finished */
+	struct Exchange *earlier;	/* among those whose answer is known */
+	struct Exchange *later;
 	void	   *owner;
 	CURLcode	code;
 	bool		blocked;		/* the address rules refused every address that was tried */
 	bool		tried;			/* at least one address was allowed */
+	bool		connected;		/* the request itself was begun */
+	bool		answered;		/* what the answer means is known */
+	bool		has_client;		/* the handle holds a client certificate */
+	uint32_t	generation;		/* of the settings that the handle was made with */
+	int64_t		started;
+	int64_t		ended;
+	int64_t		give_up_at;		/* when answered: the body has time until then */
 	size_t		body_bytes;
 	size_t		header_bytes;
 	int64_t		retry_after;
 	char		curl_error[CURL_ERROR_SIZE];
 	char		blocked_why[128];
+	char		response[OE_HTTP_RESPONSE_KEPT];
+	size_t		responselen;
 } Exchange;
 
 struct OeHttp
@@ -62,18 +82,23 @@ struct OeHttp
 	int64_t		timer;			/* when libcurl wants to be called, NO_TIMER: never */
 	bool		allow_http;
 	oe_cidr_list allow;
+	char		ca_file[OE_HTTP_CA_FILE_MAX];
+	uint32_t	generation;		/* goes up with each oe_http_configure */
+	int64_t		configured_at;
+	Exchange   *answered_first; /* by the time they were answered */
+	Exchange   *answered_last;
 	Exchange   *pool;
 	Exchange   *finished_head;
 	Exchange   *finished_tail;
 };
 
 static int64_t
-now_ms(void)
+now_us(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return (int64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
 static void
@@ -98,7 +123,7 @@ on_timer(CURLM *multi, long timeout_ms, void *arg)
 {
 	OeHttp	   *http = arg;
 
-	http->timer = timeout_ms < 0 ? NO_TIMER : now_ms() + timeout_ms;
+	http->timer = timeout_ms < 0 ? NO_TIMER : now_us() + (int64_t) timeout_ms * 1000;
 	return 0;
 }
 
@@ -166,7 +191,51 @@ on_prereq(void *arg, char *remote_ip, char *local_ip, int remote_port, int local
 		x->blocked = true;
 		return CURL_PREREQFUNC_ABORT;
 	}
+	x->connected = true;
 	return CURL_PREREQFUNC_OK;
+}
+
+/* From here on only the rest of the body is missing, if anything. */
+static void
+note_answer(Exchange *x)
+{
+	OeHttp	   *http = x->http;
+
+	if (x->answered)
+		return;
+	x->answered = true;
+	x->give_up_at = now_us() + BODY_GRACE;
+	x->later = NULL;
+	x->earlier = http->answered_last;
+	if (http->answered_last != NULL)
+		http->answered_last->later = x;
+	else
+		http->answered_first = x;
+	http->answered_last = x;
+}
+
+static void
+forget_answer(Exchange *x)
+{
+	OeHttp	   *http = x->http;
+
+	if (!x->answered)
+		return;
+	if (x->earlier != NULL)
+		x->earlier->later = x->later;
+	else
+		http->answered_first = x->later;
+	if (x->later != NULL)
+		x->later->earlier = x->earlier;
+	else
+		http->answered_last = x->earlier;
+	x->earlier = x->later = NULL;
+}
+
+static bool
+is_success(long status)
+{
+	return status >= 200 && status < 300;
 }
 
 static size_t
@@ -174,12 +243,31 @@ on_header(char *data, size_t size, size_t nitems, void *arg)
 {
 	Exchange   *x = arg;
 	size_t		len = size * nitems;
+	long		status = 0;
 	static const char name[] = "retry-after:";
 
 	x->header_bytes += len;
 	if (x->header_bytes > MAX_HEADER_BYTES)
 		return 0;
-	if (len > sizeof(name) - 1 && strncasecmp(data, name, sizeof(name) - 1) == 0)
+
+	/* trailers come here as well */
+	if (x->answered)
+		return len;
+
+	(void) curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (len >= 5 && strncmp(data, "HTTP/", 5) == 0)
+	{
+		/* what an interim answer said is not about this one */
+		x->retry_after = OE_RETRY_AFTER_NONE;
+		if (is_success(status))
+			note_answer(x);
+	}
+	else if (data[0] == '\r' || data[0] == '\n')
+	{
+		if (status >= 200)
+			note_answer(x);
+	}
+	else if (len > sizeof(name) - 1 && strncasecmp(data, name, sizeof(name) - 1) == 0)
 	{
 		int64_t		delay;
 
@@ -194,9 +282,15 @@ static size_t
 on_body(char *data, size_t size, size_t nitems, void *arg)
 {
 	Exchange   *x = arg;
+	size_t		len = size * nitems;
+	size_t		kept = OE_HTTP_RESPONSE_KEPT - x->responselen;
 
-	x->body_bytes += size * nitems;
-	return x->body_bytes > MAX_RESPONSE_BYTES ? 0 : size * nitems;
+	if (kept > len)
+		kept = len;
+	memcpy(x->response + x->responselen, data, kept);
+	x->responselen += kept;
+	x->body_bytes += len;
+	return x->body_bytes > MAX_RESPONSE_BYTES ? 0 : len;
 }
 
 /* ---------- exchanges ---------- */
@@ -211,6 +305,7 @@ new_exchange(OeHttp *http)
 	if (x == NULL)
 		return NULL;
 	x->http = http;
+	x->generation = http->generation;
 	easy = x->easy = curl_easy_init();
 	if (easy == NULL)
 	{
@@ -234,6 +329,12 @@ new_exchange(OeHttp *http)
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	SET(CURLOPT_BUFFERSIZE, (long) MAX_RESPONSE_BYTES);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
+	SET(CURLOPT_MAXLIFETIME_CONN, MAX_CONNECTION_AGE);
+	if (http->ca_file[0] != '\0')
+		SET(CURLOPT_CAINFO, http->ca_file);
+	SET(CURLOPT_SSLCERTTYPE, "PEM");
+	SET(CURLOPT_SSLKEYTYPE, "PEM");
+	SET(CURLOPT_KEYPASSWD, "");
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, x);
 	SET(CURLOPT_PREREQFUNCTION, on_prereq);
@@ -253,9 +354,33 @@ new_exchange(OeHttp *http)
 	return x;
 }
 
+/* One from the pool, if it has one with the present settings. */
+static Exchange *
+pooled_exchange(OeHttp *http)
+{
+	Exchange   *x;
+
+	while ((x = http->pool) != NULL)
+	{
+		http->pool = x->next;
+		if (x->generation == http->generation)
+			return x;
+		curl_easy_cleanup(x->easy);
+		free(x);
+	}
+	return NULL;
+}
+
+/* In the pool a handle holds nothing of the endpoint that it served. */
 static void
 release_exchange(OeHttp *http, Exchange *x)
 {
+	if (x->has_client)
+	{
+		(void) curl_easy_setopt(x->easy, CURLOPT_SSLCERT_BLOB, NULL);
+		(void) curl_easy_setopt(x->easy, CURLOPT_SSLKEY_BLOB, NULL);
+		x->has_client = false;
+	}
 	curl_slist_free_all(x->headers);
 	x->headers = NULL;
 	x->owner = NULL;
@@ -283,17 +408,58 @@ add_headers(Exchange *x, const OeHttpRequest *request)
 	return true;
 }
 
+/*
+ * libcurl shares a connection between requests whose certificates are the same
+ * bytes, whatever their keys are.  So the key goes into those bytes too, where
+ * OpenSSL passes over it: who does not have the key does not get the connection.
+ */
+static CURLcode
+set_client(Exchange *x, const char *cert, const char *key)
+{
+	size_t		certlen = strlen(cert);
+	size_t		keylen = strlen(key);
+	struct curl_blob both;
+	struct curl_blob alone;
+	char	   *data = malloc(certlen + 1 + keylen);
+	CURLcode	rc;
+
+	if (data == NULL)
+		return CURLE_OUT_OF_MEMORY;
+	memcpy(data, cert, certlen);
+	data[certlen] = '\n';
+	memcpy(data + certlen + 1, key, keylen);
+	both.data = data;
+	both.len = certlen + 1 + keylen;
+	both.flags = CURL_BLOB_COPY;
+	alone.data = data + certlen + 1;
+	alone.len = keylen;
+	alone.flags = CURL_BLOB_COPY;
+
+	x->has_client = true;
+	rc = curl_easy_setopt(x->easy, CURLOPT_SSLCERT_BLOB, &both);
+	if (rc == CURLE_OK)
+		rc = curl_easy_setopt(x->easy, CURLOPT_SSLKEY_BLOB, &alone);
+	explicit_bzero(data, certlen + 1 + keylen);
+	free(data);
+	return rc;
+}
+
 static bool
 start_exchange(OeHttp *http, Exchange *x, const OeHttpRequest *request, char *why, size_t whylen)
 {
 	CURL	   *easy = x->easy;
 	CURLcode	rc = CURLE_OK;
 	CURLMcode	mrc;
+	long		settings_age = (long) ((now_us() - http->configured_at) / 1000000);
 
 	x->owner = request->owner;
 	x->code = CURLE_OK;
 	x->blocked = false;
 	x->tried = false;
+	x->connected = false;
+	x->answered = false;
+	x->started = now_us();
+	x->responselen = 0;
 	x->body_bytes = 0;
 	x->header_bytes = 0;
 	x->retry_after = OE_RETRY_AFTER_NONE;
@@ -314,7 +480,11 @@ start_exchange(OeHttp *http, Exchange *x, const OeHttpRequest *request, char *wh
 	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->bodylen);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, request->connect_timeout_ms);
 	SET(CURLOPT_TIMEOUT_MS, request->timeout_ms);
+	/* authorities that libcurl read before the settings changed are too old */
+	SET(CURLOPT_CA_CACHE_TIMEOUT, settings_age < MAX_CA_AGE ? settings_age : MAX_CA_AGE);
 #undef SET
+	if (rc == CURLE_OK && request->client_cert != NULL && request->client_key != NULL)
+		rc = set_client(x, request->client_cert, request->client_key);
 	if (rc != CURLE_OK)
 	{
 		snprintf(why, whylen, "%s", curl_easy_strerror(rc));
@@ -337,10 +507,8 @@ oe_http_start(OeHttp *http, const OeHttpRequest *request, char *why, size_t whyl
 	bool		ok = false;
 
 	block_signals(&saved);
-	x = http->pool;
-	if (x != NULL)
-		http->pool = x->next;
-	else
+	x = pooled_exchange(http);
+	if (x == NULL)
 		x = new_exchange(http);
 	if (x == NULL)
 		snprintf(why, whylen, "out of memory");
@@ -353,6 +521,22 @@ oe_http_start(OeHttp *http, const OeHttpRequest *request, char *why, size_t whyl
 	}
 	restore_signals(&saved);
 	return ok;
+}
+
+/* Takes a request out of libcurl; one that is not at its end loses its connection. */
+static void
+finish_exchange(OeHttp *http, Exchange *x, CURLcode code)
+{
+	x->code = code;
+	x->ended = now_us();
+	(void) curl_multi_remove_handle(http->multi, x->easy);
+	forget_answer(x);
+	x->next = NULL;
+	if (http->finished_tail != NULL)
+		http->finished_tail->next = x;
+	else
+		http->finished_head = x;
+	http->finished_tail = x;
 }
 
 static void
@@ -368,14 +552,15 @@ collect_finished(OeHttp *http)
 		if (msg->msg != CURLMSG_DONE)
 			continue;
 		(void) curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &x);
-		x->code = msg->data.result;
-		(void) curl_multi_remove_handle(http->multi, x->easy);
-		x->next = NULL;
-		if (http->finished_tail != NULL)
-			http->finished_tail->next = x;
-		else
-			http->finished_head = x;
-		http->finished_tail = x;
+		finish_exchange(http, x, msg->data.result);
+	}
+
+	if (http->answered_first != NULL)
+	{
+		int64_t		now = now_us();
+
+		while (http->answered_first != NULL && http->answered_first->give_up_at <= now)
+			finish_exchange(http, http->answered_first, CURLE_OK);
 	}
 }
 
@@ -401,7 +586,7 @@ oe_http_drive(OeHttp *http)
 			mask |= CURL_CSELECT_ERR;
 		(void) curl_multi_socket_action(http->multi, events[i].data.fd, mask, &running);
 	}
-	if (http->timer != NO_TIMER && http->timer <= now_ms())
+	if (http->timer != NO_TIMER && http->timer <= now_us())
 	{
 		http->timer = NO_TIMER;
 		(void) curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0, &running);
@@ -411,13 +596,11 @@ oe_http_drive(OeHttp *http)
 }
 
 static oe_transport
-classify(const Exchange *x, long status)
+classify(const Exchange *x)
 {
 	if (x->blocked)
 		return OE_TRANSPORT_BLOCKED;
-
-	/* once a 2xx status line came, what follows it does not matter */
-	if (status >= 200 && status < 300)
+	if (x->answered)
 		return OE_TRANSPORT_OK;
 
 	switch (x->code)
@@ -439,18 +622,30 @@ classify(const Exchange *x, long status)
 		case CURLE_SSL_INVALIDCERTSTATUS:
 			return OE_TRANSPORT_TLS;
 		case CURLE_URL_MALFORMAT:
-		case CURLE_UNSUPPORTED_PROTOCOL:
 			return OE_TRANSPORT_BAD_URL;
+		case CURLE_UNSUPPORTED_PROTOCOL:
+			/* that of the URL, or an answer that is not HTTP */
+			return x->connected ? OE_TRANSPORT_PROTOCOL : OE_TRANSPORT_BAD_URL;
 		case CURLE_WEIRD_SERVER_REPLY:
+		case CURLE_WRITE_ERROR: /* our limit on headers */
 			return OE_TRANSPORT_PROTOCOL;
-		case CURLE_WRITE_ERROR:
-			/* our limit on headers or body; the status line tells the rest */
-			return status != 0 ? OE_TRANSPORT_OK : OE_TRANSPORT_PROTOCOL;
 		case CURLE_OUT_OF_MEMORY:
+			/* so libcurl calls a header line that is longer than it likes, too */
+			return x->connected ? OE_TRANSPORT_PROTOCOL : OE_TRANSPORT_LOCAL;
 		case CURLE_FAILED_INIT:
 			return OE_TRANSPORT_LOCAL;
 		default:
 			return OE_TRANSPORT_IO;
+	}
+}
+
+static void
+make_printable(char *text)
+{
+	for (char *p = text; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p < 0x20 || (unsigned char) *p > 0x7e)
+			*p = '?';
 	}
 }
 
@@ -468,21 +663,25 @@ oe_http_finished(OeHttp *http, OeHttpResult *result)
 
 	(void) curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
 	result->owner = x->owner;
-	result->transport = classify(x, status);
+	result->transport = classify(x);
 	result->status = (int) status;
 	result->retry_after = x->retry_after;
+	result->duration = x->ended - x->started;
+	result->response = x->response;
+	result->responselen = x->responselen;
 	result->error[0] = '\0';
 	if (result->transport == OE_TRANSPORT_BLOCKED)
 		snprintf(result->error, sizeof(result->error),
 				 "address not allowed by order_engine.allow_cidrs: %s", x->blocked_why);
-	else if (x->code == CURLE_UNSUPPORTED_PROTOCOL && !http->allow_http)
+	else if (result->transport == OE_TRANSPORT_BAD_URL && x->code == CURLE_UNSUPPORTED_PROTOCOL)
 		snprintf(result->error, sizeof(result->error),
 				 "protocol not allowed, see order_engine.allow_http: %s", x->curl_error);
 	else if (result->transport != OE_TRANSPORT_OK)
 		snprintf(result->error, sizeof(result->error), "%s",
 				 x->curl_error[0] != '\0' ? x->curl_error : curl_easy_strerror(x->code));
-	else if (status < 200 || status > 299)
+	else if (!is_success(status))
 		snprintf(result->error, sizeof(result->error), "HTTP status %ld", status);
+	make_printable(result->error);
 	release_exchange(http, x);
 	return true;
 }
@@ -544,6 +743,9 @@ oe_http_configure(OeHttp *http, int max_in_flight, bool allow_http, const oe_cid
 		http->allow = *allow;
 	else
 		memset(&http->allow, 0, sizeof(http->allow));
+	snprintf(http->ca_file, sizeof(http->ca_file), "%s", ca_file);
+	http->generation++;
+	http->configured_at = now_us();
 }
 
 int
@@ -555,11 +757,17 @@ oe_http_descriptor(OeHttp *http)
 long
 oe_http_timeout(OeHttp *http)
 {
+	int64_t		due = http->timer;
 	int64_t		left;
 
-	if (http->timer == NO_TIMER)
+	if (http->answered_first != NULL &&
+		(due == NO_TIMER || http->answered_first->give_up_at < due))
+		due = http->answered_first->give_up_at;
+	if (due == NO_TIMER)
 		return -1;
-	left = http->timer - now_ms();
+
+	/* rounded up: a millisecond early would be a round for nothing */
+	left = (due - now_us() + 999) / 1000;
 	return left < 0 ? 0 : (long) left;
 }
 

@@ -17,6 +17,7 @@
 
 #define OE_HTTP_ERROR_SIZE	256
 #define OE_HTTP_RESPONSE_KEPT	2048
+#define OE_HTTP_CA_FILE_MAX		1024	/* longest name of a file, with its end */
 
 typedef struct OeHttp OeHttp;
 
@@ -29,8 +30,8 @@ typedef struct OeHttpRequest
 	size_t		bodylen;
 	long		connect_timeout_ms;
 	long		timeout_ms;
-	const char *client_cert;	/* PEM, copied; NULL: none */
-	const char *client_key;
+	const char *client_cert;	/* PEM, copied; NULL: none.  The chain may follow it */
+	const char *client_key;		/* PEM, not encrypted, copied */
 	void	   *owner;			/* comes back with the result */
 } OeHttpRequest;
 
