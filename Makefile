@@ -17,7 +17,8 @@ DATA_built = $(SCRIPT)
 PG_CPPFLAGS = -Isrc -Ibgworker -DOE_VERSION='"$(EXTVERSION)"' $(shell curl-config --cflags)
 PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
 	$(if $(WERROR),-Werror)
-SHLIB_LINK = $(shell curl-config --libs)
+# -lcrypto: for AES, which the server does not export
+SHLIB_LINK = $(shell curl-config --libs) -lcrypto
 
 # Regression tests run in the order of their names; each is independent.
 REGRESS = $(sort $(notdir $(basename $(wildcard test/sql/*.sql))))

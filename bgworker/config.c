@@ -13,7 +13,9 @@
 #include "catalog/pg_type.h"
 #include "config.h"
 #include "miscadmin.h"
+#include "nodes/bitmapset.h"
 #include "relations.h"
+#include "seal.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -102,11 +104,14 @@ static void
 load_secrets(void)
 {
 	static SPIPlanPtr plan = NULL;
+	static Bitmapset *unreadable = NULL;	/* endpoints that the log was told of */
+	MemoryContext old;
 	uint64		nrows;
 
 	nrows = oe_worker_execute(&plan,
-							  "SELECT endpoint_id, secret, expires_at"
+							  "SELECT endpoint_id, secret, expires_at, key_id"
 							  " FROM order_engine.endpoint_secret"
+							  " WHERE kind = 'signing'"
 							  " ORDER BY endpoint_id, created_at DESC",
 							  0, NULL, NULL, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < nrows; i++)
@@ -116,17 +121,34 @@ load_secrets(void)
 		bool		isnull;
 		OeEndpoint *endpoint = oe_endpoint_find(DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull)));
 		bytea	   *secret;
+		uint8	   *plain;
+		size_t		len;
 		uint8	   *copy;
 		Datum		expires;
+		char		why[256];
 
-		if (endpoint == NULL || endpoint->nsecrets == OE_MAX_SECRETS)
+		if (endpoint == NULL || !endpoint->configured || endpoint->nsecrets == OE_MAX_SECRETS)
 			continue;
 		secret = DatumGetByteaPP(SPI_getbinval(tuple, desc, 2, &isnull));
-		copy = MemoryContextAlloc(endpoint->config_context, VARSIZE_ANY_EXHDR(secret));
-		memcpy(copy, VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret));
+		if (!oe_unseal(endpoint->endpoint_id, "signing", SPI_getvalue(tuple, desc, 4), secret,
+					   &plain, &len, why, sizeof(why)))
+		{
+			if (bms_is_member(endpoint->endpoint_id, unreadable))
+				continue;
+			ereport(WARNING,
+					(errmsg("a secret of endpoint \"%s\" cannot be read: %s", endpoint->name, why)));
+			old = MemoryContextSwitchTo(TopMemoryContext);
+			unreadable = bms_add_member(unreadable, endpoint->endpoint_id);
+			MemoryContextSwitchTo(old);
+			continue;
+		}
+		copy = MemoryContextAlloc(endpoint->config_context, len);
+		memcpy(copy, plain, len);
+		explicit_bzero(plain, len);
+		pfree(plain);
 		expires = SPI_getbinval(tuple, desc, 3, &isnull);
 		endpoint->secrets[endpoint->nsecrets].bytes = copy;
-		endpoint->secrets[endpoint->nsecrets].len = VARSIZE_ANY_EXHDR(secret);
+		endpoint->secrets[endpoint->nsecrets].len = len;
 		endpoint->secret_expires[endpoint->nsecrets] = isnull ? 0 : DatumGetTimestampTz(expires);
 		endpoint->nsecrets++;
 	}

@@ -145,6 +145,7 @@ reload_settings(void)
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	configure_http();
+	oe_config_changed = true;	/* the file with the keys of secrets may have changed */
 	oe_maintenance_reschedule(GetCurrentTimestamp());
 	if (oe_worker_is_superfluous())
 		shutdown_requested = true;

@@ -115,10 +115,12 @@ CREATE FUNCTION order_engine.create_endpoint(
 	secret text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan	-- a plan that is logged shows no secret
 AS $$
 DECLARE
 	new_id integer;
 	key bytea;
+	sealed record;
 	start_snapshot pg_snapshot;
 	own xid8;
 	missing text;
@@ -182,8 +184,9 @@ BEGIN
 	IF new_id IS NULL THEN
 		RAISE EXCEPTION 'endpoint "%" already exists', name USING ERRCODE = 'duplicate_object';
 	END IF;
-	INSERT INTO order_engine.endpoint_secret (endpoint_id, created_at, secret)
-	VALUES (new_id, clock_timestamp(), key);
+	sealed := order_engine.seal_secret(new_id, 'signing', key);
+	INSERT INTO order_engine.endpoint_secret (endpoint_id, created_at, key_id, secret)
+	VALUES (new_id, clock_timestamp(), sealed.key_id, sealed.sealed);
 	RETURN order_engine.show_secret(key);
 END
 $$;
@@ -276,26 +279,29 @@ COMMENT ON FUNCTION order_engine.drop_endpoint(text) IS
 
 CREATE FUNCTION order_engine.rotate_secret(name text, overlap interval DEFAULT '24 hours') RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan	-- a plan that is logged shows no secret
 AS $$
 DECLARE
 	id integer := order_engine.endpoint_id(name);
 	key bytea := order_engine.make_secret(NULL);
+	sealed record;
 BEGIN
 	IF overlap IS NULL OR overlap < interval '0' THEN
 		RAISE EXCEPTION 'overlap must not be negative' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	PERFORM 1 FROM order_engine.endpoint WHERE endpoint_id = id FOR NO KEY UPDATE;
 	DELETE FROM order_engine.endpoint_secret
-	WHERE endpoint_id = id AND expires_at <= clock_timestamp();
-	IF (SELECT count(*) FROM order_engine.endpoint_secret WHERE endpoint_id = id) >= 4 THEN
+	WHERE endpoint_id = id AND kind = 'signing' AND expires_at <= clock_timestamp();
+	IF (SELECT count(*) FROM order_engine.endpoint_secret WHERE endpoint_id = id AND kind = 'signing') >= 4 THEN
 		RAISE EXCEPTION 'endpoint "%" has four secrets that are still valid', name USING
 			ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'Wait until an older one has expired.';
 	END IF;
 	UPDATE order_engine.endpoint_secret SET expires_at = clock_timestamp() + overlap
-	WHERE endpoint_id = id AND expires_at IS NULL;
-	INSERT INTO order_engine.endpoint_secret (endpoint_id, created_at, secret)
-	VALUES (id, clock_timestamp(), key);
+	WHERE endpoint_id = id AND kind = 'signing' AND expires_at IS NULL;
+	sealed := order_engine.seal_secret(id, 'signing', key);
+	INSERT INTO order_engine.endpoint_secret (endpoint_id, created_at, key_id, secret)
+	VALUES (id, clock_timestamp(), sealed.key_id, sealed.sealed);
 	RETURN order_engine.show_secret(key);
 END
 $$;

@@ -71,6 +71,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'function', 'migrate_orders'),
 	('operator', 'function', 'place_hold'),
 	('operator', 'function', 'publish_machine'),
+	('operator', 'function', 'reencrypt_secrets'),
 	('operator', 'function', 'release_hold'),
 	('operator', 'function', 'resume_endpoint'),
 	('operator', 'function', 'rotate_secret'),

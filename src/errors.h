@@ -173,6 +173,8 @@
  * 55000 object_not_in_prerequisite_state: The object is not in a condition
  *		for this, such as an endpoint with four valid secrets.
  * 55006 object_in_use: A worker is running already.
+ * F0000 config_file_error: The file of order_engine.secret_key_file cannot
+ *		be used; the message tells why.
  * 55P03 lock_not_available: A first call with the same idempotency key is
  *		running and order_engine.idempotency_wait is off, or lock_timeout passed.
  */
