@@ -9,7 +9,8 @@
  * misbehaves on demand.
  *
  *   node receiver.js [--port N] [--host A] [--port-file F] [--log F]
- *                    [--secrets F] [--tls-cert F --tls-key F] [--until-eof]
+ *                    [--secrets F] [--tls-cert F --tls-key F [--tls-client-ca F]]
+ *                    [--until-eof]
  *
  * The port is printed, and with --port-file also written to that file by rename.
  * --until-eof ends the receiver when its standard input ends, that is, with the
@@ -472,7 +473,7 @@ function parseArguments(argv)
 				options[name.slice(2)] = true;
 				break;
 			case '--port': case '--host': case '--port-file': case '--log':
-			case '--secrets': case '--tls-cert': case '--tls-key':
+			case '--secrets': case '--tls-cert': case '--tls-key': case '--tls-client-ca':
 				if (argv.length === 0)
 					throw new Error(`${name} needs a value`);
 				options[name.slice(2)] = argv.shift();
@@ -497,7 +498,11 @@ function main()
 		http.createServer(onRequest) :
 		https.createServer({
 			cert: fs.readFileSync(options['tls-cert']),
-			key: fs.readFileSync(options['tls-key'])
+			key: fs.readFileSync(options['tls-key']),
+			/* who shows no certificate of this authority is not let in */
+			...(options['tls-client-ca'] !== undefined && {
+				ca: fs.readFileSync(options['tls-client-ca']), requestCert: true
+			})
 		}, onRequest);
 
 	if (options.log !== undefined)

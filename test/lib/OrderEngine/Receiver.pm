@@ -37,7 +37,8 @@ my @receivers;
 =head2 OrderEngine::Receiver->new(%options)
 
 Starts a receiver. Options: host (127.0.0.1), tls_cert and tls_key (files; makes
-it speak https), stopped (1: takes a port but does not run until start).
+it speak https), tls_client_ca (file; asks senders for a certificate of that
+authority), stopped (1: takes a port but does not run until start).
 
 =cut
 
@@ -77,6 +78,8 @@ sub start
 
 	push @command, '--tls-cert', $self->{tls_cert}, '--tls-key', $self->{tls_key}
 	  if $self->{tls_cert};
+	push @command, '--tls-client-ca', $self->{tls_client_ca}
+	  if $self->{tls_client_ca};
 	unlink "$directory/port";
 
 	# Its standard input is a pipe that nobody else holds (perl closes it in
