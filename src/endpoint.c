@@ -4,7 +4,8 @@
  *
  * The functions themselves are in sql/70_endpoint.sql.  Here is what checks the
  * settings of an endpoint by the very code that the worker uses, what makes and
- * shows secrets, and what tells the worker of a change.
+ * shows secrets, what appends the events that are news of an endpoint, and what
+ * tells the workers of a change.
  */
 #include "postgres.h"
 
@@ -13,6 +14,7 @@
 #include "fmgr.h"
 #include "http.h"
 #include "miscadmin.h"
+#include "outbox.h"
 #include "policy_header.h"
 #include "policy_match.h"
 #include "policy_retry.h"
@@ -31,13 +33,24 @@
 #define MAX_URL		2048
 #define MAX_GLOBS	64
 
+/* a UUID of version 7 begins with milliseconds since 1970 */
+#define UUID_MS_BYTES	6
+#define UUID_MAX_MS		((INT64CONST(1) << (8 * UUID_MS_BYTES)) - 1)
+#define UNIX_EPOCH_MS \
+	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000)
+
 PG_FUNCTION_INFO_V1(oe_check_url);
 PG_FUNCTION_INFO_V1(oe_check_event_types);
 PG_FUNCTION_INFO_V1(oe_check_headers);
 PG_FUNCTION_INFO_V1(oe_check_retry);
 PG_FUNCTION_INFO_V1(oe_make_secret);
 PG_FUNCTION_INFO_V1(oe_show_secret);
+PG_FUNCTION_INFO_V1(oe_endpoint_gets);
+PG_FUNCTION_INFO_V1(oe_append_event);
+PG_FUNCTION_INFO_V1(oe_uuid_at);
+PG_FUNCTION_INFO_V1(oe_uuid_time);
 PG_FUNCTION_INFO_V1(oe_endpoint_changed);
+PG_FUNCTION_INFO_V1(oe_wake_workers);
 
 /* The URL itself stays out of the message: it may hold a token. */
 Datum
@@ -228,11 +241,129 @@ oe_show_secret(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(shown));
 }
 
+static bool
+text_is(const text *value, const char *word)
+{
+	return VARSIZE_ANY_EXHDR(value) == strlen(word) &&
+		memcmp(VARDATA_ANY(value), word, strlen(word)) == 0;
+}
+
 /*
- * Statement trigger on endpoint and endpoint_secret: has the worker read them
- * again.  The invalidation reaches it with its next transaction, which the
- * wake-up brings about.
+ * endpoint_gets(name, event_types, aggregatetype, aggregateid, type)
+ *		Is an event meant for the endpoint?  News of an endpoint are not sent to
+ *		the endpoint itself; its test event is sent to nobody else.
  */
+Datum
+oe_endpoint_gets(PG_FUNCTION_ARGS)
+{
+	text	   *name = PG_GETARG_TEXT_PP(0);
+	ArrayType  *globs = PG_GETARG_ARRAYTYPE_P(1);
+	text	   *aggregatetype = PG_GETARG_TEXT_PP(2);
+	text	   *aggregateid = PG_GETARG_TEXT_PP(3);
+	text	   *type = PG_GETARG_TEXT_PP(4);
+	ArrayIterator it;
+	Datum		glob;
+	bool		isnull;
+
+	if (text_is(aggregatetype, OE_AGGREGATE_ENDPOINT))
+	{
+		bool		own = VARSIZE_ANY_EXHDR(aggregateid) == VARSIZE_ANY_EXHDR(name) &&
+			memcmp(VARDATA_ANY(aggregateid), VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)) == 0;
+
+		if (text_is(type, OE_TYPE_ENDPOINT_TEST))
+			PG_RETURN_BOOL(own);
+		if (own)
+			PG_RETURN_BOOL(false);
+	}
+
+	it = array_create_iterator(globs, 0, NULL);
+	while (array_iterate(it, &glob, &isnull))
+	{
+		text	   *pattern;
+
+		if (isnull)
+			continue;
+		pattern = DatumGetTextPP(glob);
+		if (oe_glob_match(VARDATA_ANY(pattern), VARSIZE_ANY_EXHDR(pattern),
+						  VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)))
+			PG_RETURN_BOOL(true);
+	}
+	PG_RETURN_BOOL(false);
+}
+
+/*
+ * append_event(aggregatetype, aggregateid, type, payload)
+ *		An event that emit() leaves to us: news of an endpoint.
+ */
+Datum
+oe_append_event(PG_FUNCTION_ARGS)
+{
+	OeEvent		event = {0};
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	event.aggregatetype = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	event.aggregateid = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	event.type = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	event.payload = PG_GETARG_JSONB_P(3);
+	event.last_txid = InvalidFullTransactionId;
+	event.created_at = GetCurrentTimestamp();
+	oe_outbox_new_id(event.created_at, id);
+	event.id = id;
+	oe_outbox_append(&event);
+	PG_RETURN_UUID_P(id);
+}
+
+/*
+ * uuid_at(at, last)
+ *		The first or last id that an event of that millisecond can have.
+ */
+Datum
+oe_uuid_at(PG_FUNCTION_ARGS)
+{
+	TimestampTz at = PG_GETARG_TIMESTAMPTZ(0);
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	int64		ms;
+
+	if (TIMESTAMP_IS_NOBEGIN(at))
+		ms = 0;
+	else if (TIMESTAMP_IS_NOEND(at))
+		ms = UUID_MAX_MS;
+	else
+	{
+		/* rounded down, also before 2000, where times are negative */
+		ms = at / 1000 - (at % 1000 < 0 ? 1 : 0) + UNIX_EPOCH_MS;
+		ms = Max(0, Min(ms, UUID_MAX_MS));
+	}
+	memset(id->data, PG_GETARG_BOOL(1) ? 0xff : 0, UUID_LEN);
+	for (int i = 0; i < UUID_MS_BYTES; i++)
+		id->data[i] = (unsigned char) (ms >> (8 * (UUID_MS_BYTES - 1 - i)));
+	PG_RETURN_UUID_P(id);
+}
+
+/* uuid_time(id): the millisecond that an id of an event was made in. */
+Datum
+oe_uuid_time(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = PG_GETARG_UUID_P(0);
+	int64		ms = 0;
+
+	for (int i = 0; i < UUID_MS_BYTES; i++)
+		ms = ms << 8 | id->data[i];
+	PG_RETURN_TIMESTAMPTZ((ms - UNIX_EPOCH_MS) * 1000);
+}
+
+/*
+ * Has the workers read the tables of the endpoints again.  The invalidation
+ * reaches them with their next transaction, which the wake-up brings about.
+ */
+static void
+announce_change(void)
+{
+	CacheInvalidateRelcacheByRelid(oe_relid(OE_REL_ENDPOINT));
+	oe_wake_worker_for_change();
+}
+
+/* Statement trigger on the tables that only clients write. */
 Datum
 oe_endpoint_changed(PG_FUNCTION_ARGS)
 {
@@ -241,7 +372,14 @@ oe_endpoint_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called by a trigger", "endpoint_changed")));
 
-	CacheInvalidateRelcacheByRelid(oe_relid(OE_REL_ENDPOINT));
-	oe_wake_worker_for_change();
+	announce_change();
 	PG_RETURN_POINTER(NULL);
+}
+
+/* The same for a change of a table that the workers write as well. */
+Datum
+oe_wake_workers(PG_FUNCTION_ARGS)
+{
+	announce_change();
+	PG_RETURN_VOID();
 }
