@@ -86,10 +86,12 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	e order_engine.endpoint;
-	first_txid xid8 := pg_snapshot_xmax(place.seen);
 	end_txid xid8 := coalesce(pg_snapshot_xmax(place.before), '18446744073709551615');
 	place_txid xid8 := coalesce(place.txid, '0');
 	place_id uuid := coalesce(place.id, '00000000-0000-0000-0000-000000000000');
+	-- one bound, because an index scan would begin at the lower one of two
+	first_txid xid8 := greatest(pg_snapshot_xmax(place.seen), place_txid);
+	first_id uuid := CASE WHEN first_txid = place_txid THEN place_id ELSE '00000000-0000-0000-0000-000000000000' END;
 	running xid8[] := ARRAY(SELECT pg_snapshot_xip(place.seen) UNION SELECT pg_snapshot_xip(place.upto));
 BEGIN
 	SELECT * INTO e FROM order_engine.endpoint t WHERE t.endpoint_id = place.endpoint_id;
@@ -97,7 +99,7 @@ BEGIN
 	FROM (
 		(SELECT o.created_at, o.aggregatetype, o.aggregateid, o.type
 		 FROM order_engine.outbox o
-		 WHERE o.txid >= first_txid AND o.txid < end_txid AND (o.txid, o.id) > (place_txid, place_id)
+		 WHERE (o.txid, o.id) > (first_txid, first_id) AND o.txid < end_txid
 			AND place.shards >> o.shard & 1 = 1
 			AND (place.before IS NULL OR pg_visible_in_snapshot(o.txid, place.before))
 			AND (place.done IS NULL OR o.id <> ALL (place.done))
@@ -106,7 +108,7 @@ BEGIN
 		(SELECT o.created_at, o.aggregatetype, o.aggregateid, o.type
 		 FROM order_engine.outbox o
 		 WHERE o.txid = ANY (running)
-			AND NOT (o.txid >= first_txid AND (o.txid, o.id) > (place_txid, place_id))
+			AND (o.txid, o.id) <= (first_txid, first_id)
 			AND (place.upto IS NULL OR NOT pg_visible_in_snapshot(o.txid, place.upto)
 				 OR (o.txid, o.id) > (place_txid, place_id))
 			AND place.shards >> o.shard & 1 = 1
