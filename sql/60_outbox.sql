@@ -69,6 +69,18 @@ COMMENT ON COLUMN order_engine.outbox_ring.current_leaf IS 'The leaf that new ev
 COMMENT ON COLUMN order_engine.outbox_ring.switched_at IS 'Since when.';
 SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_ring', '');
 
+-- The leaves that nobody writes to any more.  One that is neither here nor current and has rows is being closed.
+CREATE TABLE order_engine.outbox_leaf (
+	leaf			smallint	PRIMARY KEY,
+	closed_at		timestamptz	NOT NULL,
+	writers			pg_snapshot	NOT NULL
+);
+COMMENT ON TABLE order_engine.outbox_leaf IS 'Leaves of the outbox that are closed and not truncated yet. See the view outbox_ring_status.';
+COMMENT ON COLUMN order_engine.outbox_leaf.leaf IS 'Number of the leaf.';
+COMMENT ON COLUMN order_engine.outbox_leaf.closed_at IS 'When the last transaction that wrote to it was seen to have ended.';
+COMMENT ON COLUMN order_engine.outbox_leaf.writers IS 'A snapshot of that moment: it sees every transaction that wrote to the leaf.';
+SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_leaf', '');
+
 CREATE FUNCTION order_engine.emit(
 	aggregatetype text,
 	aggregateid text,

@@ -106,6 +106,8 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'table', 'order_line'),
 	('operator', 'table', 'orders'),
 	('operator', 'table', 'outbox'),
+	('operator', 'table', 'outbox_ring_status'),
+	('operator', 'function', 'outbox_leaf_holders'),	-- behind outbox_ring_status
 	('operator', 'table', 'payment'),
 	('operator', 'table', 'payment_transaction'),
 	('operator', 'table', 'fulfillment'),

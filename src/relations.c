@@ -40,9 +40,17 @@ static const char *const names[OE_REL_COUNT] = {
 	[OE_REL_IDEMPOTENCY_KEY_PKEY] = "idempotency_key_pkey",
 	[OE_REL_OUTBOX] = "outbox",
 	[OE_REL_OUTBOX_RING] = "outbox_ring",
+	[OE_REL_OUTBOX_LEAF] = "outbox_leaf",
 	[OE_REL_ENDPOINT] = "endpoint",
 	[OE_REL_POSITION_0] = "position_0",
 	[OE_REL_POSITION_1] = "position_1",
+	[OE_REL_DELIVERY_RETRY] = "delivery_retry",
+	[OE_REL_DELIVERY_DEAD] = "delivery_dead",
+	[OE_REL_REPLAY] = "replay",
+	[OE_REL_DELIVERY_ATTEMPT_0] = "delivery_attempt_0",
+	[OE_REL_DELIVERY_ATTEMPT_1] = "delivery_attempt_1",
+	[OE_REL_DELIVERY_ATTEMPT_2] = "delivery_attempt_2",
+	[OE_REL_DELIVERY_ATTEMPT_3] = "delivery_attempt_3",
 };
 
 static Oid	cache[OE_REL_COUNT];
