@@ -99,6 +99,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'function', 'verify_stock'),
 	('operator', 'table', 'dead_letter'),
 	('operator', 'table', 'delivery_gap'),
+	('operator', 'table', 'delivery_attempt'),
 	('operator', 'table', 'delivery_retry'),
 	('operator', 'table', 'endpoint_status'),
 	('operator', 'table', 'history'),
