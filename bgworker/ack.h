@@ -7,13 +7,13 @@
 
 #include "delivery.h"
 
-/* Loads positions and retries of an endpoint that is new in memory.  In a transaction. */
-extern void oe_ack_load(OeEndpoint *endpoint, const char *start_snapshot);
-
 /* Is there anything to write, be it that the reader went on? */
-extern bool oe_ack_pending(void);
+extern bool oe_ack_pending(TimestampTz now);
 
-/* Writes it, in a transaction of its own. */
-extern void oe_ack_flush(void);
+/*
+ * Writes it, in a transaction of its own; with "all" also where the endpoints
+ * are that only let events pass.
+ */
+extern void oe_ack_flush(bool all);
 
 #endif							/* OE_ACK_H */

@@ -5,24 +5,47 @@
  * Nothing of this touches the database.  A request is signed at each attempt,
  * because the time of the attempt is part of what is signed.  Endpoints take
  * turns, one request each, so that a long queue of one does not hold up another.
+ *
+ * Whether an endpoint may be sent to is asked of its health (health.h), which
+ * knows of the other workers' requests, too.  When it says no, the endpoint is
+ * passed over until the time that it named, or until a request has ended.
  */
 #include "postgres.h"
 
+#include "attempt_log.h"
 #include "dispatch.h"
 #include "policy_header.h"
-#include "shared.h"
-#include "worker_slot.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
+#include "worker_slot.h"
 
-#define MAX_HEADERS		(OE_HEADER_COUNT_MAX + 10)
+#define MAX_HEADERS		(OE_HEADER_COUNT_MAX + OE_ENVELOPE_HEADERS + 10)
+
+/* bodies of one request with several events */
+#define MAX_BATCH_BYTES	(1024 * 1024)
+
+/* so often may an event have its endpoint pause while that takes others */
+#define MAX_PAUSES		3
+
+/* One request with its events: the first of each aggregate, and what follows it. */
+typedef struct Attempt
+{
+	OeEndpoint *endpoint;
+	bool		probe;
+	bool		batch;			/* the body was made for it, and is its own */
+	char	   *body;
+	size_t		bodylen;
+	int			n;
+	OeDelivery *deliveries[FLEXIBLE_ARRAY_MEMBER];
+} Attempt;
 
 int			oe_in_flight = 0;
 
 static oe_signer signer;
-static MemoryContext request_context = NULL;
+static MemoryContext request_context = NULL;	/* reset after each turn */
+static MemoryContext attempt_context = NULL;
 
 void
 oe_dispatch_init(void)
@@ -46,6 +69,8 @@ oe_dispatch_init(void)
 
 	request_context = AllocSetContextCreate(TopMemoryContext, "order_engine request",
 											ALLOCSET_DEFAULT_SIZES);
+	attempt_context = AllocSetContextCreate(TopMemoryContext, "order_engine attempts",
+											ALLOCSET_DEFAULT_SIZES);
 }
 
 /*
@@ -59,9 +84,7 @@ next_traceparent(const char *traceparent)
 	char		hex[17];
 	static const char digits[] = "0123456789abcdef";
 
-	if (!oe_traceparent_valid(traceparent))
-		return NULL;
-	if (!pg_strong_random(span, sizeof(span)))
+	if (!oe_traceparent_valid(traceparent) || !pg_strong_random(span, sizeof(span)))
 		return NULL;
 	for (int i = 0; i < 8; i++)
 	{
@@ -85,18 +108,71 @@ usable_secrets(const OeEndpoint *endpoint, TimestampTz now, oe_secret *secrets)
 	return n;
 }
 
-/* Starts one attempt; false with the reason when it could not be. */
+/* ---------- requests ---------- */
+
+/* Must the events be put into one body, be it of one event? */
 static bool
-start_attempt(OeHttp *http, OeDelivery *d, TimestampTz now, char *why, size_t whylen)
+needs_batch(const OeEndpoint *endpoint, int n)
 {
-	OeEndpoint *endpoint = d->endpoint;
-	OeLogEvent *event = d->event;
+	return n > 1 || endpoint->format == OE_FORMAT_CLOUDEVENTS_BATCH;
+}
+
+static void
+make_body(Attempt *a)
+{
+	OeEndpoint *endpoint = a->endpoint;
+	OeLogEvent *first = a->deliveries[0]->event;
+	OeLogEvent **events;
+	StringInfoData body;
+	MemoryContext old;
+
+	a->batch = needs_batch(endpoint, a->n);
+	if (!a->batch)
+	{
+		a->body = unconstify(char *, first->bodies[endpoint->body]);
+		a->bodylen = first->bodylens[endpoint->body];
+		return;
+	}
+	events = palloc(a->n * sizeof(OeLogEvent *));
+	for (int i = 0; i < a->n; i++)
+		events[i] = a->deliveries[i]->event;
+	old = MemoryContextSwitchTo(attempt_context);
+	initStringInfo(&body);
+	oe_envelope_batch(&body, endpoint->format, events, a->n);
+	MemoryContextSwitchTo(old);
+	a->body = body.data;
+	a->bodylen = body.len;
+}
+
+static const char *
+webhook_id(Attempt *a)
+{
+	OeLogEvent **events;
+	char	   *id;
+
+	if (a->n == 1)
+		return a->deliveries[0]->event->event_id;
+	events = palloc(a->n * sizeof(OeLogEvent *));
+	for (int i = 0; i < a->n; i++)
+		events[i] = a->deliveries[i]->event;
+	id = palloc(OE_BATCH_ID_SIZE);
+	oe_envelope_batch_id(events, a->n, id);
+	return id;
+}
+
+/* Hands one request to libcurl; false with the reason when it could not be. */
+static bool
+start_request(OeHttp *http, Attempt *a, TimestampTz now, char *why, size_t whylen)
+{
+	OeEndpoint *endpoint = a->endpoint;
+	OeLogEvent *event = a->deliveries[0]->event;
 	const char *headers[MAX_HEADERS];
-	int			nheaders = 0;
+	int			nheaders;
 	oe_secret	secrets[OE_MAX_SECRETS];
 	int			nsecrets = usable_secrets(endpoint, now, secrets);
 	char		signature[OE_SIGNATURE_SIZE(OE_MAX_SECRETS)];
 	int64		unix_time = timestamptz_to_time_t(now);
+	const char *id = webhook_id(a);
 	const char *traceparent;
 	OeHttpRequest request;
 
@@ -105,18 +181,19 @@ start_attempt(OeHttp *http, OeDelivery *d, TimestampTz now, char *why, size_t wh
 		snprintf(why, whylen, "the endpoint has no secret");
 		return false;
 	}
-	if (!oe_sign(&signer, event->event_id, unix_time, event->bodies[OE_BODY_WEBHOOK], event->bodylens[OE_BODY_WEBHOOK],
+	make_body(a);
+	if (!oe_sign(&signer, id, unix_time, a->body, a->bodylen,
 				 secrets, nsecrets, signature, sizeof(signature), why, whylen))
 		return false;
 
-	headers[nheaders++] = "content-type: application/json";
+	nheaders = oe_envelope_headers(endpoint->format, a->batch, event, headers);
 	headers[nheaders++] = "accept:";
 	headers[nheaders++] = "expect:";
-	headers[nheaders++] = psprintf("webhook-id: %s", event->event_id);
+	headers[nheaders++] = psprintf("webhook-id: %s", id);
 	headers[nheaders++] = psprintf("webhook-timestamp: " INT64_FORMAT, unix_time);
 	headers[nheaders++] = psprintf("webhook-signature: %s", signature);
 	headers[nheaders++] = "user-agent: order_engine/" OE_VERSION;
-	traceparent = next_traceparent(event->traceparent);
+	traceparent = a->n == 1 ? next_traceparent(event->traceparent) : NULL;
 	if (traceparent != NULL)
 	{
 		headers[nheaders++] = traceparent;
@@ -129,44 +206,314 @@ start_attempt(OeHttp *http, OeDelivery *d, TimestampTz now, char *why, size_t wh
 	request.url = endpoint->url;
 	request.headers = headers;
 	request.nheaders = nheaders;
-	request.body = event->bodies[OE_BODY_WEBHOOK];
-	request.bodylen = event->bodylens[OE_BODY_WEBHOOK];
+	request.body = a->body;
+	request.bodylen = a->bodylen;
 	request.connect_timeout_ms = endpoint->connect_timeout_ms;
 	request.timeout_ms = endpoint->timeout_ms;
-	request.client_cert = NULL;
-	request.client_key = NULL;
-	request.owner = d;
+	request.client_cert = endpoint->client_cert;
+	request.client_key = endpoint->client_key;
+	request.owner = a;
 	return oe_http_start(http, &request, why, whylen);
+}
+
+static void
+free_attempt(Attempt *a)
+{
+	if (a->batch && a->body != NULL)
+		pfree(a->body);
+	pfree(a);
+}
+
+/* Takes what goes into the next request: at least "d". */
+static Attempt *
+take_deliveries(OeEndpoint *endpoint, OeDelivery *d, bool probe, TimestampTz now)
+{
+	int			max = probe || d->alone ? 1 : endpoint->max_batch;
+	size_t		bytes = 0;
+	Attempt    *a = MemoryContextAllocZero(attempt_context,
+										   offsetof(Attempt, deliveries) + max * sizeof(OeDelivery *));
+
+	a->endpoint = endpoint;
+	a->probe = probe;
+	while (d != NULL)
+	{
+		OeDelivery *follower = oe_delivery_follower(d);
+
+		a->deliveries[a->n++] = d;
+		bytes += d->event->bodylens[endpoint->body];
+		oe_delivery_taken(d, now);
+		if (a->n == max)
+			break;
+		d = follower != NULL ? follower : oe_delivery_next(endpoint);
+		if (d != NULL && (d->alone || bytes + d->event->bodylens[endpoint->body] > MAX_BATCH_BYTES))
+			break;
+	}
+	return a;
+}
+
+/* ---------- results ---------- */
+
+static void
+log_attempt(const Attempt *a, pg_uuid_t id, const OeHttpResult *result, const char *outcome,
+			int attempt, TimestampTz now)
+{
+	OeAttemptEntry entry = {0};
+
+	entry.attempted_at = now;
+	entry.endpoint_id = a->endpoint->endpoint_id;
+	entry.attempt = attempt;
+	entry.status = result->status;
+	entry.duration = result->duration;
+	entry.events = a->n;
+	entry.outcome = outcome;
+	entry.id = id;
+	if (result->error[0] != '\0')
+	{
+		entry.error = result->error;
+		entry.response = result->response;
+		entry.responselen = result->responselen;
+	}
+	oe_attempt_log_add(&entry);
+}
+
+/* What one attempt says of the endpoint. */
+static oe_verdict
+verdict(const Attempt *a, oe_outcome outcome, oe_transport transport)
+{
+	bool		to_blame = a->n == 1 && oe_delivery_to_blame(a->deliveries[0]);
+
+	switch (outcome)
+	{
+		case OE_OUTCOME_SUCCESS:
+			return OE_VERDICT_GOOD;
+		case OE_OUTCOME_TRANSIENT:
+			break;
+		default:
+			return OE_VERDICT_NEUTRAL;
+	}
+	switch (transport)
+	{
+		case OE_TRANSPORT_DNS:
+		case OE_TRANSPORT_CONNECT:
+		case OE_TRANSPORT_TLS:
+			return OE_VERDICT_UNREACHABLE;
+		case OE_TRANSPORT_TIMEOUT:
+		case OE_TRANSPORT_IO:
+		case OE_TRANSPORT_PROTOCOL:
+			/* a body may be what breaks it */
+			return to_blame ? OE_VERDICT_NEUTRAL : OE_VERDICT_UNREACHABLE;
+		case OE_TRANSPORT_OK:
+			return to_blame ? OE_VERDICT_NEUTRAL : OE_VERDICT_BAD;
+		default:
+			return OE_VERDICT_NEUTRAL;	/* our side */
+	}
+}
+
+/*
+ * Has the endpoint asked to be left alone, or only for this event, again and
+ * again while it takes others?
+ */
+static bool
+is_pause(const Attempt *a)
+{
+	OeDelivery *d = a->deliveries[0];
+
+	return a->n > 1 || d->pauses < MAX_PAUSES || d->mark == a->endpoint->successes;
+}
+
+static void
+note_change(OeEndpoint *endpoint, uint32 change, TimestampTz failing_since, TimestampTz now)
+{
+	if (change & OE_HEALTH_OPENED)
+		ereport(LOG,
+				(errmsg("order_engine stops sending to endpoint \"%s\" for a while: it fails",
+						endpoint->name)));
+	if (change & OE_HEALTH_RECOVERED)
+	{
+		endpoint->recovered_since = failing_since != 0 ? failing_since : now;
+		ereport(LOG,
+				(errmsg("order_engine: endpoint \"%s\" works again", endpoint->name)));
+		oe_unflushed++;
+	}
+	if (change & OE_HEALTH_DISABLE)
+		oe_endpoint_disable(endpoint, "it took no event for too long");
+	if (endpoint->epoch != oe_health_epoch(endpoint->health))
+	{
+		endpoint->epoch = oe_health_epoch(endpoint->health);
+		oe_endpoint_forgive(endpoint, now);
+	}
+}
+
+void
+oe_endpoint_disable(OeEndpoint *endpoint, const char *reason)
+{
+	if (!endpoint->active)
+		return;
+	endpoint->active = false;
+	strlcpy(endpoint->disable, reason, sizeof(endpoint->disable));
+	oe_unflushed++;
+}
+
+/* All events of a request meet the same fate; those behind the first of an aggregate just wait again. */
+static void
+settle_attempt(Attempt *a, const OeHttpResult *result, oe_outcome outcome, TimestampTz now)
+{
+	OeEndpoint *endpoint = a->endpoint;
+	int64		pause = outcome == OE_OUTCOME_PAUSE ?
+		(result->retry_after == OE_RETRY_AFTER_NONE ? endpoint->pause : oe_pause_delay(result->retry_after)) : 0;
+	bool		paused = outcome == OE_OUTCOME_PAUSE && is_pause(a);
+	bool		again = paused || outcome == OE_OUTCOME_GONE;
+
+	if (paused)
+	{
+		oe_health_pause(endpoint->health, now + pause);
+		endpoint->wait_until = Max(endpoint->wait_until, now + pause);
+	}
+	if (outcome == OE_OUTCOME_GONE)
+		oe_endpoint_disable(endpoint, "the endpoint answered 410 Gone");
+
+	/* backwards: who waits behind another in the same request is told first */
+	for (int i = a->n - 1; i >= 0 && outcome != OE_OUTCOME_SUCCESS; i--)
+	{
+		OeDelivery *d = a->deliveries[i];
+		bool		follows = d->aggregate != NULL &&
+			dlist_head_node(&d->aggregate->deliveries) != &d->aggregate_node;
+		pg_uuid_t	id = d->place.id;	/* it may be gone before it is logged */
+		int			attempt = d->attempts + 1;
+
+		d->alone = d->alone || (a->n > 1 && !again);
+		if (again)
+		{
+			d->pauses += paused ? 1 : 0;
+			d->mark = endpoint->successes;
+		}
+		if (again || follows)
+			oe_delivery_again(d, now);
+		if (again)
+			log_attempt(a, id, result, paused ? "paused" : "failed", attempt, now);
+		else if (!follows)
+		{
+			bool		dead = oe_delivery_failed(d, outcome == OE_OUTCOME_PERMANENT,
+												  now + pause, result->error, now);
+
+			log_attempt(a, id, result, dead ? "gave_up" : "failed", attempt, now);
+		}
+	}
+	for (int i = 0; i < a->n && outcome == OE_OUTCOME_SUCCESS; i++)
+	{
+		OeDelivery *d = a->deliveries[i];
+
+		log_attempt(a, d->place.id, result, "delivered", d->attempts + 1, now);
+		oe_delivery_succeeded(d, now);
+	}
+}
+
+static void
+count_result(oe_outcome outcome)
+{
+	pg_atomic_uint64 *counter;
+
+	if (oe_my_slot == NULL)
+		return;
+	counter = outcome == OE_OUTCOME_SUCCESS ? &oe_my_slot->delivered : &oe_my_slot->failed;
+	pg_atomic_write_u64(&oe_my_slot->attempts, pg_atomic_read_u64(&oe_my_slot->attempts) + 1);
+	pg_atomic_write_u64(counter, pg_atomic_read_u64(counter) + 1);
+}
+
+/* Books the end of a request; the attempt is gone afterwards. */
+static void
+end_attempt(Attempt *a, const OeHttpResult *result, TimestampTz now)
+{
+	OeEndpoint *endpoint = a->endpoint;
+	oe_outcome	outcome = oe_outcome_classify(result->transport, result->status, result->retry_after);
+	OeHealthState before;
+	uint32		change;
+
+	endpoint->in_flight--;
+	oe_in_flight--;
+	if (endpoint->wait_until == DT_NOEND)
+		endpoint->wait_until = 0;
+	count_result(outcome);
+
+	oe_health_get(endpoint->health, &before);
+	change = oe_health_settle(endpoint->health, &endpoint->policy, a->probe,
+							  verdict(a, outcome, result->transport),
+							  outcome == OE_OUTCOME_SUCCESS ? NULL : result->error, now);
+	settle_attempt(a, result, outcome, now);
+	note_change(endpoint, change, before.failing_since, now);
+	free_attempt(a);
+	if (!endpoint->configured && endpoint->in_flight == 0)
+		oe_endpoint_free(endpoint);
+}
+
+int
+oe_dispatch_results(OeHttp *http, TimestampTz now)
+{
+	OeHttpResult result;
+	int			n = 0;
+
+	while (oe_http_finished(http, &result))
+	{
+		end_attempt(result.owner, &result, now);
+		n++;
+	}
+	return n;
+}
+
+/* ---------- sending ---------- */
+
+/* Shall the first wait for others to fill the request? */
+static bool
+waits_for_batch(OeEndpoint *endpoint, const OeDelivery *d, TimestampTz now)
+{
+	TimestampTz until = d->ready_at + endpoint->max_batch_delay;
+
+	if (endpoint->max_batch == 1 || endpoint->max_batch_delay == 0 || d->alone ||
+		endpoint->nready >= endpoint->max_batch || until <= now)
+		return false;
+	endpoint->wait_until = until;
+	return true;
 }
 
 static bool
 send_one(OeHttp *http, OeEndpoint *endpoint, int max_in_flight, TimestampTz now)
 {
 	OeDelivery *d;
+	Attempt    *a;
+	bool		probe;
+	TimestampTz wait;
 	char		why[256];
 
-	if (!endpoint->active || endpoint->in_flight >= endpoint->max_in_flight ||
-		dlist_is_empty(&endpoint->ready))
+	if (!endpoint->active || endpoint->nready == 0 || endpoint->wait_until > now)
 		return false;
+	endpoint->wait_until = 0;
 
 	/* an endpoint gets at most half of what the others leave: one that hangs leaves some, too */
 	if (endpoint->in_flight > (max_in_flight - (oe_in_flight - endpoint->in_flight)) / 2)
 		return false;
-	d = dlist_head_element(OeDelivery, ready_node, &endpoint->ready);
-	if (d->event == NULL)
+	d = oe_delivery_next(endpoint);
+	if (d == NULL)
 		return false;			/* read again first */
+	if (waits_for_batch(endpoint, d, now))
+		return false;
+	if (!oe_health_permit(endpoint->health, &endpoint->policy, now, &probe, &wait))
+	{
+		/* 0: a request of ours has to end, and that sets it back */
+		endpoint->wait_until = wait != 0 ? wait : DT_NOEND;
+		return false;
+	}
 
-	dlist_delete(&d->ready_node);
-	d->state = OE_DELIVERY_IN_FLIGHT;
-	if (d->first_attempt_at == 0)
-		d->first_attempt_at = now;
+	a = take_deliveries(endpoint, d, probe, now);
 	endpoint->in_flight++;
 	oe_in_flight++;
-	if (!start_attempt(http, d, now, why, sizeof(why)))
+	if (!start_request(http, a, now, why, sizeof(why)))
 	{
-		endpoint->in_flight--;
-		oe_in_flight--;
-		oe_delivery_finished(d, OE_OUTCOME_TRANSIENT, OE_RETRY_AFTER_NONE, why, now);
+		OeHttpResult result = {0};
+
+		result.transport = OE_TRANSPORT_LOCAL;
+		result.retry_after = OE_RETRY_AFTER_NONE;
+		strlcpy(result.error, why, sizeof(result.error));
+		end_attempt(a, &result, now);
 	}
 	return true;
 }
@@ -178,14 +525,18 @@ oe_dispatch_send(OeHttp *http, int max_in_flight, TimestampTz now)
 	int			sent = 0;
 	bool		progress = true;
 
+	/* who comes first, when there is not enough for all, changes */
+	if (!dlist_is_empty(&oe_sendable))
+		dlist_push_tail(&oe_sendable, dlist_pop_head_node(&oe_sendable));
+
 	while (progress && oe_in_flight < max_in_flight)
 	{
-		dlist_iter	iter;
+		dlist_mutable_iter iter;
 
 		progress = false;
-		dlist_foreach(iter, &oe_endpoints)
+		dlist_foreach_modify(iter, &oe_sendable)
 		{
-			OeEndpoint *endpoint = dlist_container(OeEndpoint, node, iter.cur);
+			OeEndpoint *endpoint = dlist_container(OeEndpoint, sendable_node, iter.cur);
 
 			if (oe_in_flight >= max_in_flight)
 				break;
@@ -201,34 +552,19 @@ oe_dispatch_send(OeHttp *http, int max_in_flight, TimestampTz now)
 	return sent;
 }
 
-int
-oe_dispatch_results(OeHttp *http, TimestampTz now)
+TimestampTz
+oe_dispatch_next(TimestampTz now)
 {
-	OeHttpResult result;
-	OeWorkerSlot *slot = oe_my_slot;
-	int			n = 0;
+	TimestampTz next = 0;
+	dlist_iter	iter;
 
-	while (oe_http_finished(http, &result))
+	dlist_foreach(iter, &oe_sendable)
 	{
-		OeDelivery *d = result.owner;
-		OeEndpoint *endpoint = d->endpoint;
-		oe_outcome	outcome = oe_outcome_classify(result.transport, result.status,
-												  result.retry_after);
+		OeEndpoint *endpoint = dlist_container(OeEndpoint, sendable_node, iter.cur);
 
-		n++;
-		endpoint->in_flight--;
-		oe_in_flight--;
-		if (slot != NULL)
-		{
-			pg_atomic_write_u64(&slot->attempts, pg_atomic_read_u64(&slot->attempts) + 1);
-			if (outcome == OE_OUTCOME_SUCCESS)
-				pg_atomic_write_u64(&slot->delivered, pg_atomic_read_u64(&slot->delivered) + 1);
-			else
-				pg_atomic_write_u64(&slot->failed, pg_atomic_read_u64(&slot->failed) + 1);
-		}
-		oe_delivery_finished(d, outcome, result.retry_after, result.error, now);
-		if (!endpoint->configured && endpoint->in_flight == 0)
-			oe_endpoint_free(endpoint);
+		if (endpoint->active && endpoint->wait_until > now && endpoint->wait_until != DT_NOEND &&
+			(next == 0 || endpoint->wait_until < next))
+			next = endpoint->wait_until;
 	}
-	return n;
+	return next;
 }

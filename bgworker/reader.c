@@ -29,11 +29,12 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "outbox.h"
 #include "query.h"
 #include "reader.h"
+#include "shared.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -45,18 +46,31 @@
 
 #define FETCH_ROWS		32
 
+/* ids of a replay that are looked up at once */
+#define REPLAY_IDS		256
+
 #define EVENT_COLUMNS \
-	"txid, id, after_txid, aggregate_seq, aggregatetype, aggregateid, type, created_at, payload," \
+	"txid, id, after_txid, aggregate_seq, shard, aggregatetype, aggregateid, type, created_at, payload," \
 	" headers OPERATOR(pg_catalog.->>) 'traceparent', headers OPERATOR(pg_catalog.->>) 'tracestate'"
+
+/* a dead letter, as if it were still in the outbox */
+#define DEAD_COLUMNS \
+	"d.txid, d.id, NULL::pg_catalog.xid8, d.aggregate_seq, d.shard, d.aggregatetype, d.aggregateid, d.type," \
+	" d.created_at, d.payload, d.headers OPERATOR(pg_catalog.->>) 'traceparent'," \
+	" d.headers OPERATOR(pg_catalog.->>) 'tracestate'"
 
 enum
 {
-	COL_TXID = 1, COL_ID, COL_AFTER_TXID, COL_AGGREGATE_SEQ, COL_AGGREGATETYPE,
+	COL_TXID = 1, COL_ID, COL_AFTER_TXID, COL_AGGREGATE_SEQ, COL_SHARD, COL_AGGREGATETYPE,
 	COL_AGGREGATEID, COL_TYPE, COL_CREATED_AT, COL_PAYLOAD, COL_TRACEPARENT, COL_TRACESTATE
 };
 
+uint32		oe_bodies_wanted = 0;
+size_t		oe_event_bytes = 0;
+
 static MemoryContext reader_context = NULL;
 static MemoryContext row_context = NULL;	/* reset after each row */
+static dlist_head snapshots = DLIST_STATIC_INIT(snapshots);
 static OeSnapshot *durable = NULL;	/* what it sees is on disk */
 
 void
@@ -74,10 +88,19 @@ oe_reader_init(void)
 OeSnapshot *
 oe_snapshot_parse(const char *text)
 {
-	OeSnapshot *s = MemoryContextAllocZero(reader_context, sizeof(OeSnapshot));
+	OeSnapshot *s;
+	dlist_iter	iter;
 	int			commas = 0;
 	char	   *p;
 
+	dlist_foreach(iter, &snapshots)
+	{
+		s = dlist_container(OeSnapshot, node, iter.cur);
+		if (strcmp(s->text, text) == 0)
+			return oe_snapshot_ref(s);
+	}
+	s = MemoryContextAllocZero(reader_context, sizeof(OeSnapshot));
+	dlist_push_head(&snapshots, &s->node);
 	s->refcount = 1;
 	s->text = MemoryContextStrdup(reader_context, text);
 	s->xmin = strtou64(text, &p, 10);
@@ -114,6 +137,7 @@ oe_snapshot_unref(OeSnapshot *snapshot)
 {
 	if (snapshot == NULL || --snapshot->refcount > 0)
 		return;
+	dlist_delete(&snapshot->node);
 	if (snapshot->xip != NULL)
 		pfree(snapshot->xip);
 	pfree(snapshot->text);
@@ -191,8 +215,10 @@ oe_event_ref(OeLogEvent *event)
 void
 oe_event_unref(OeLogEvent *event)
 {
-	if (event != NULL && --event->refcount == 0)
-		pfree(event);
+	if (event == NULL || --event->refcount > 0)
+		return;
+	oe_event_bytes -= event->size;
+	pfree(event);
 }
 
 static char *
@@ -220,15 +246,13 @@ static OeLogEvent *
 make_event(HeapTuple tuple, TupleDesc desc)
 {
 	OeLogEvent *event;
-	OeEnvelope	envelope;
-	pg_uuid_t	id;
+	OeEnvelope	envelope = {0};
+	StringInfoData texts[OE_BODY_COUNT];
 	char		event_id[OE_EVENT_ID_SIZE];
 	char		time[OE_ENVELOPE_TIME_SIZE];
+	pg_uuid_t	id;
 	char	   *aggregate;
 	char	   *utf8_aggregate;
-	char	   *utf8[OE_BODY_COUNT] = {NULL};
-	size_t		lens[OE_BODY_COUNT] = {0};
-	size_t		aggregate_len;
 	size_t		size;
 	char	   *next;
 	bool		isnull;
@@ -237,55 +261,60 @@ make_event(HeapTuple tuple, TupleDesc desc)
 	id = *DatumGetUUIDP(SPI_getbinval(tuple, desc, COL_ID, &isnull));
 	oe_event_id_format(id.data, event_id);
 	envelope.event_id = event_id;
-	envelope.type = text_column(tuple, desc, COL_TYPE);
 	envelope.aggregatetype = text_column(tuple, desc, COL_AGGREGATETYPE);
 	envelope.aggregateid = text_column(tuple, desc, COL_AGGREGATEID);
+	envelope.type = text_column(tuple, desc, COL_TYPE);
+	envelope.traceparent = text_column(tuple, desc, COL_TRACEPARENT);
+	envelope.tracestate = text_column(tuple, desc, COL_TRACESTATE);
 	datum = SPI_getbinval(tuple, desc, COL_AGGREGATE_SEQ, &isnull);
 	envelope.aggregate_seq = isnull ? 0 : DatumGetInt64(datum);
 	envelope.created_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, COL_CREATED_AT, &isnull));
-	envelope.traceparent = text_column(tuple, desc, COL_TRACEPARENT);
-	envelope.tracestate = text_column(tuple, desc, COL_TRACESTATE);
 	envelope.payload = DatumGetJsonbP(SPI_getbinval(tuple, desc, COL_PAYLOAD, &isnull));
-
-	aggregate = psprintf("%s\n%s", envelope.aggregatetype, envelope.aggregateid);
-	aggregate_len = strlen(aggregate);
-	utf8_aggregate = pg_server_to_any(aggregate, aggregate_len, PG_UTF8);
 	oe_envelope_time(envelope.created_at, time);
+	aggregate = psprintf("%s\n%s", envelope.aggregatetype, envelope.aggregateid);
+	utf8_aggregate = pg_server_to_any(aggregate, strlen(aggregate), PG_UTF8);
 
-	size = sizeof(OeLogEvent) + aggregate_len + strlen(utf8_aggregate) +
+	size = sizeof(OeLogEvent) + strlen(aggregate) + strlen(utf8_aggregate) +
 		strlen(envelope.type) + strlen(time) + 4;
 	if (envelope.traceparent != NULL)
 		size += strlen(envelope.traceparent) + 1;
 	if (envelope.tracestate != NULL)
 		size += strlen(envelope.tracestate) + 1;
-	for (int kind = 0; kind < OE_BODY_COUNT; kind++)
+	for (int i = 0; i < OE_BODY_COUNT; i++)
 	{
-		StringInfoData body;
+		char	   *utf8;
 
-		if (kind != OE_BODY_WEBHOOK)
+		if ((oe_bodies_wanted & (1 << i)) == 0)
 			continue;
-		initStringInfo(&body);
-		oe_envelope_render(&body, kind, &envelope);
-		utf8[kind] = pg_server_to_any(body.data, body.len, PG_UTF8);
-		lens[kind] = utf8[kind] == body.data ? body.len : strlen(utf8[kind]);
-		size += lens[kind] + 1;
+		initStringInfo(&texts[i]);
+		oe_envelope_render(&texts[i], i, &envelope);
+		utf8 = pg_server_to_any(texts[i].data, texts[i].len, PG_UTF8);
+		if (utf8 != texts[i].data)
+		{
+			texts[i].data = utf8;
+			texts[i].len = strlen(utf8);
+		}
+		size += texts[i].len + 1;
 	}
 
 	event = MemoryContextAlloc(reader_context, size);
 	memset(event, 0, sizeof(OeLogEvent));
 	event->refcount = 1;
+	event->size = size;
+	oe_event_bytes += size;
+	event->id = id;
+	memcpy(event->event_id, event_id, sizeof(event_id));
 	event->aggregate_seq = envelope.aggregate_seq;
 	event->created_at = envelope.created_at;
+	event->operational = strcmp(envelope.aggregatetype, OE_AGGREGATE_ENDPOINT) == 0;
 	datum = SPI_getbinval(tuple, desc, COL_TXID, &isnull);
 	event->txid = U64FromFullTransactionId(DatumGetFullTransactionId(datum));
 	datum = SPI_getbinval(tuple, desc, COL_AFTER_TXID, &isnull);
 	event->after_txid = isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(datum));
-	event->id = id;
-	strcpy(event->event_id, event_id);
-	event->aggregate_hash = DatumGetUInt32(hash_any((unsigned char *) aggregate, aggregate_len));
+	event->shard = DatumGetInt16(SPI_getbinval(tuple, desc, COL_SHARD, &isnull));
 
 	next = (char *) (event + 1);
-	event->aggregate = append_copy(&next, aggregate, aggregate_len);
+	event->aggregate = append_copy(&next, aggregate, strlen(aggregate));
 	event->utf8_aggregate = utf8_aggregate == aggregate ? event->aggregate :
 		append_copy(&next, utf8_aggregate, strlen(utf8_aggregate));
 	event->type = append_copy(&next, envelope.type, strlen(envelope.type));
@@ -294,13 +323,12 @@ make_event(HeapTuple tuple, TupleDesc desc)
 		event->traceparent = append_copy(&next, envelope.traceparent, strlen(envelope.traceparent));
 	if (envelope.tracestate != NULL)
 		event->tracestate = append_copy(&next, envelope.tracestate, strlen(envelope.tracestate));
-	for (int kind = 0; kind < OE_BODY_COUNT; kind++)
+	for (int i = 0; i < OE_BODY_COUNT; i++)
 	{
-		if (utf8[kind] != NULL)
-		{
-			event->bodies[kind] = append_copy(&next, utf8[kind], lens[kind]);
-			event->bodylens[kind] = lens[kind];
-		}
+		if ((oe_bodies_wanted & (1 << i)) == 0)
+			continue;
+		event->bodies[i] = append_copy(&next, texts[i].data, texts[i].len);
+		event->bodylens[i] = texts[i].len;
 	}
 	return event;
 }
@@ -317,8 +345,33 @@ xid8_array(const uint64 *xids, int n)
 	return PointerGetDatum(construct_array(datums, n, XID8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+/* The shards as a smallint[]. */
+static Datum
+shard_array(uint32 shards)
+{
+	Datum		datums[OE_SHARDS];
+	int			n = 0;
+
+	for (int i = 0; i < OE_SHARDS; i++)
+	{
+		if ((shards & (1 << i)) != 0)
+			datums[n++] = Int16GetDatum(i);
+	}
+	return PointerGetDatum(construct_array(datums, n, INT2OID, 2, true, TYPALIGN_SHORT));
+}
+
+static Datum
+uuid_array(pg_uuid_t *ids, int n)
+{
+	Datum	   *datums = palloc(Max(n, 1) * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+		datums[i] = UUIDPGetDatum(&ids[i]);
+	return PointerGetDatum(construct_array(datums, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+}
+
 /*
- * Runs one of the two statements of a read and takes its rows over, up to the
+ * Runs one of the statements of a read and takes its rows over, up to the
  * limits.  Returns whether it came to the end.
  */
 static bool
@@ -343,7 +396,7 @@ fetch_rows(SPIPlanPtr plan, Datum *values, OePlace *place, int max_rows, size_t 
 			MemoryContextReset(row_context);
 
 			events[(*nevents)++] = event;
-			*bytes += event->bodylens[OE_BODY_WEBHOOK];
+			*bytes += event->size;
 			place->txid = event->txid;
 			place->id = event->id;
 		}
@@ -377,18 +430,19 @@ make_durable(OeLogEvent *const *events, int nevents)
 }
 
 int
-oe_reader_read(OePlace *place, int max_rows, size_t max_bytes, OeLogEvent **events)
+oe_reader_read(OePlace *place, uint32 shards, int max_rows, size_t max_bytes,
+			   OeLogEvent **events)
 {
 	static SPIPlanPtr probe_plan = NULL;
 	static SPIPlanPtr range_plan = NULL;
-	static const Oid probe_types[] = {XID8ARRAYOID, XID8OID, UUIDOID};
-	static const Oid range_types[] = {XID8OID, UUIDOID, XID8OID, XID8ARRAYOID};
+	static const Oid probe_types[] = {XID8ARRAYOID, XID8OID, UUIDOID, INT2ARRAYOID};
+	static const Oid range_types[] = {XID8OID, UUIDOID, XID8OID, XID8ARRAYOID, INT2ARRAYOID};
 	OeSnapshot *seen = place->seen;
 	OeSnapshot *upto = place->upto;
 	size_t		bytes = 0;
 	int			nevents = 0;
 	bool		at_end = true;
-	Datum		values[4];
+	Datum		values[5];
 
 	/* transactions that ran in "seen" and were seen by "upto" */
 	if (place->txid < seen->xmax && seen->nxip > 0)
@@ -406,10 +460,11 @@ oe_reader_read(OePlace *place, int max_rows, size_t max_bytes, OeLogEvent **even
 			values[0] = xid8_array(probes, nprobes);
 			values[1] = FullTransactionIdGetDatum(FullTransactionIdFromU64(place->txid));
 			values[2] = UUIDPGetDatum(&place->id);
+			values[3] = shard_array(shards);
 			oe_plan_keep(&probe_plan,
 						 "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
-						 " WHERE txid = ANY ($1) AND (txid, id) > ($2, $3)"
-						 " ORDER BY txid, id", 3, probe_types);
+						 " WHERE txid = ANY ($1) AND (txid, id) > ($2, $3) AND shard = ANY ($4)"
+						 " ORDER BY txid, id", 4, probe_types);
 			at_end = fetch_rows(probe_plan, values, place, max_rows, max_bytes,
 								events, &nevents, &bytes);
 		}
@@ -433,10 +488,11 @@ oe_reader_read(OePlace *place, int max_rows, size_t max_bytes, OeLogEvent **even
 		values[1] = UUIDPGetDatum(&after_id);
 		values[2] = FullTransactionIdGetDatum(FullTransactionIdFromU64(upto->xmax));
 		values[3] = xid8_array(upto->xip, upto->nxip);
+		values[4] = shard_array(shards);
 		oe_plan_keep(&range_plan,
 					 "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
 					 " WHERE (txid, id) > ($1, $2) AND txid < $3 AND txid <> ALL ($4)"
-					 " ORDER BY txid, id", 4, range_types);
+					 " AND shard = ANY ($5) ORDER BY txid, id", 5, range_types);
 		at_end = fetch_rows(range_plan, values, place, max_rows, max_bytes,
 							events, &nevents, &bytes);
 	}
@@ -454,11 +510,111 @@ oe_reader_read(OePlace *place, int max_rows, size_t max_bytes, OeLogEvent **even
 	return nevents;
 }
 
-OeLogEvent *
-oe_reader_fetch(uint64 txid, const pg_uuid_t *id)
+/* The next ids of a list behind "after"; returns how many. */
+static int
+next_ids(const OeReplaySet *set, const pg_uuid_t *after, pg_uuid_t **first)
+{
+	int			low = 0;
+	int			high = set->nids;
+
+	while (low < high)
+	{
+		int			mid = (low + high) / 2;
+
+		if (memcmp(&set->ids[mid], after, sizeof(pg_uuid_t)) <= 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	*first = set->ids + low;
+	return Min(set->nids - low, REPLAY_IDS);
+}
+
+static int
+read_list(const OeReplaySet *set, OePlace *place, uint32 shards, OeLogEvent **events, bool *at_end)
 {
 	static SPIPlanPtr plan = NULL;
+	static const Oid types[] = {UUIDARRAYOID, INT2ARRAYOID, INT4OID};
+	Datum		values[3];
+	pg_uuid_t  *ids;
+	int			nids = next_ids(set, &place->id, &ids);
+	size_t		bytes = 0;
+	int			nevents = 0;
+
+	*at_end = (nids == 0 || ids + nids == set->ids + set->nids);
+	if (nids == 0)
+		return 0;
+	values[0] = uuid_array(ids, nids);
+	values[1] = shard_array(shards);
+	values[2] = Int32GetDatum(set->endpoint_id);
+	oe_plan_keep(&plan,
+				 "SELECT * FROM (SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
+				 " WHERE id = ANY ($1) AND shard = ANY ($2)"
+				 " UNION ALL SELECT " DEAD_COLUMNS " FROM order_engine.delivery_dead d"
+				 " WHERE d.endpoint_id = $3 AND d.id = ANY ($1) AND d.shard = ANY ($2)"
+				 " AND NOT EXISTS (SELECT FROM order_engine.outbox o WHERE o.id = d.id)) AS e"
+				 " ORDER BY id", 3, types);
+	(void) fetch_rows(plan, values, place, REPLAY_IDS, SIZE_MAX, events, &nevents, &bytes);
+	place->id = ids[nids - 1];
+	return nevents;
+}
+
+static int
+read_range(const OeReplaySet *set, OePlace *place, uint32 shards, int max_rows, size_t max_bytes,
+		   OeLogEvent **events, bool *at_end)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[] = {UUIDOID, UUIDOID, UUIDOID, INT2ARRAYOID};
+	Datum		values[4];
+	size_t		bytes = 0;
+	int			nevents = 0;
+	int			kept = 0;
+
+	values[0] = UUIDPGetDatum(&place->id);
+	values[1] = UUIDPGetDatum(&set->first_id);
+	values[2] = UUIDPGetDatum(&set->last_id);
+	values[3] = shard_array(shards);
+	oe_plan_keep(&plan,
+				 "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
+				 " WHERE id > $1 AND id >= $2 AND id <= $3 AND shard = ANY ($4) ORDER BY id",
+				 4, types);
+	*at_end = fetch_rows(plan, values, place, max_rows, max_bytes, events, &nevents, &bytes);
+	for (int i = 0; i < nevents; i++)
+	{
+		OeLogEvent *event = events[i];
+
+		if ((set->visible != NULL && !oe_snapshot_sees(set->visible, event->txid)) ||
+			(set->unseen != NULL && !oe_snapshot_sees(set->unseen, event->txid)))
+			oe_event_unref(event);
+		else
+			events[kept++] = event;
+	}
+	return kept;
+}
+
+int
+oe_reader_read_replay(const OeReplaySet *set, OePlace *place, uint32 shards,
+					  int max_rows, size_t max_bytes, OeLogEvent **events, bool *at_end)
+{
+	int			nevents;
+
+	Assert(max_rows >= REPLAY_IDS);
+	if (set->ids != NULL)
+		nevents = read_list(set, place, shards, events, at_end);
+	else
+		nevents = read_range(set, place, shards, max_rows, max_bytes, events, at_end);
+	make_durable(events, nevents);
+	place->txid = 0;
+	return nevents;
+}
+
+OeLogEvent *
+oe_reader_fetch(int32 endpoint_id, uint64 txid, const pg_uuid_t *id)
+{
+	static SPIPlanPtr plan = NULL;
+	static SPIPlanPtr dead_plan = NULL;
 	static const Oid types[] = {XID8OID, UUIDOID};
+	static const Oid dead_types[] = {INT4OID, UUIDOID};
 	Datum		values[2];
 	OeLogEvent *event = NULL;
 
@@ -468,6 +624,16 @@ oe_reader_fetch(uint64 txid, const pg_uuid_t *id)
 						  "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
 						  " WHERE txid = $1 AND id = $2",
 						  2, types, values, NULL, SPI_OK_SELECT) > 0)
+		event = make_event(SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
+	SPI_freetuptable(SPI_tuptable);
+	if (event != NULL)
+		return event;
+
+	values[0] = Int32GetDatum(endpoint_id);
+	if (oe_worker_execute(&dead_plan,
+						  "SELECT " DEAD_COLUMNS " FROM order_engine.delivery_dead d"
+						  " WHERE d.endpoint_id = $1 AND d.id = $2",
+						  2, dead_types, values, NULL, SPI_OK_SELECT) > 0)
 		event = make_event(SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
 	SPI_freetuptable(SPI_tuptable);
 	return event;

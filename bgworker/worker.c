@@ -1,10 +1,11 @@
 /*
  * worker.c
- *	  The process that delivers one database's events.
+ *	  A process that delivers events of one database.
  *
- * Lifecycle: a dynamic background worker, one for each database, started by the
- * launcher or by start_worker().  A lock that lives as long as the process keeps
- * a second one away.
+ * Lifecycle: a dynamic background worker, started by the launcher or by
+ * start_worker().  A database has order_engine.workers of them, each for its
+ * share of the shards (worker_slot.c); the first also does what has to be done
+ * once.
  *
  * The loop waits in one WaitEventSet for its latch (a commit wrote events), for
  * libcurl's descriptor, and for the death of the postmaster.  When woken it
@@ -23,18 +24,22 @@
 
 #include "access/xact.h"
 #include "ack.h"
+#include "attempt_log.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "compat.h"
 #include "config.h"
 #include "dispatch.h"
+#include "feed.h"
 #include "launcher.h"
 #include "maintenance.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "position.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "ring.h"
 #include "settings.h"
 #include "shared.h"
 #include "storage/ipc.h"
@@ -53,15 +58,8 @@
 #define FLUSH_RESULTS		1000
 #define FLUSH_AFTER_MS		20
 
-/* one read */
-#define READ_ROWS			500
-#define READ_BYTES			(4 * 1024 * 1024)
-
-/* while transactions with events are prepared, nobody tells when they commit */
-#define PREPARED_POLL_MS	50
-
-/* events of due retries that are read again in one transaction */
-#define REFETCH_ROWS		64
+/* how long a worker that shall end waits for its requests */
+#define DRAIN_MS			30000
 
 PGDLLEXPORT void oe_worker_main(Datum arg);
 
@@ -71,13 +69,12 @@ static OeHttp *http;
 static WaitEventSet *wait_set;
 static uint32 wait_event;
 
-static TimestampTz next_poll = 0;
-static bool look = true;		/* there may be new events */
-static OeSnapshot *newest = NULL;	/* the last that was taken */
-static bool prepared_work = true;
+static bool draining = false;
+static TimestampTz drain_until;
 static TimestampTz unflushed_since = 0; /* 0: nothing to flush was seen yet */
 static TimestampTz next_lazy_flush = 0;
-static TimestampTz next_sync = 0;
+static TimestampTz next_ring = 0;
+static TimestampTz next_log_turn = 0;
 
 /*
  * Inside a transaction a SIGTERM must also break a wait for a lock, so there it
@@ -147,171 +144,17 @@ reload_settings(void)
 	configure_http();
 	oe_config_changed = true;	/* the file with the keys of secrets may have changed */
 	oe_maintenance_reschedule(GetCurrentTimestamp());
-	if (oe_worker_is_superfluous())
-		shutdown_requested = true;
-	next_poll = 0;				/* the interval may be shorter now */
-}
-
-/* ---------- reading ---------- */
-
-/*
- * One read for all endpoints that are at the same place and have room; the
- * place of "leader" decides.
- */
-static void
-read_for_group(OeEndpoint *leader)
-{
-	OePlace		before = {0};
-	OePlace		after = {0};
-	OeLogEvent *events[READ_ROWS];
-	List	   *group = NIL;
-	ListCell   *lc;
-	dlist_iter	iter;
-	int			nevents;
-
-	oe_place_copy(&before, &leader->cursor);
-	dlist_foreach(iter, &oe_endpoints)
-	{
-		OeEndpoint *endpoint = dlist_container(OeEndpoint, node, iter.cur);
-
-		if (oe_endpoint_has_room(endpoint) && oe_place_equal(&endpoint->cursor, &before))
-			group = lappend(group, endpoint);
-	}
-
-	oe_place_copy(&after, &before);
-	if (after.upto == NULL)
-	{
-		after.upto = oe_snapshot_ref(newest);
-		oe_snapshot_unref(before.upto);
-		before.upto = oe_snapshot_ref(newest);
-	}
-	nevents = oe_reader_read(&after, READ_ROWS, READ_BYTES, events);
-	foreach(lc, group)
-		oe_delivery_route(lfirst(lc), events, nevents, &before, &after);
-	for (int i = 0; i < nevents; i++)
-		oe_event_unref(events[i]);
-
-	list_free(group);
-	oe_snapshot_unref(before.seen);
-	oe_snapshot_unref(before.upto);
-	oe_snapshot_unref(after.seen);
-	oe_snapshot_unref(after.upto);
-}
-
-/* Is there an endpoint that wants to read on, at a place where there is something? */
-static bool
-something_to_read(void)
-{
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &oe_endpoints)
-	{
-		OeEndpoint *endpoint = dlist_container(OeEndpoint, node, iter.cur);
-
-		if (oe_endpoint_has_room(endpoint) &&
-			(endpoint->cursor.upto != NULL || endpoint->cursor.seen != newest))
-			return true;
-	}
-	return false;
-}
-
-static bool
-prepared_transactions_exist(void)
-{
-	static SPIPlanPtr plan = NULL;
-	bool		exist;
-
-	exist = oe_worker_execute(&plan,
-							  "SELECT 1 FROM pg_catalog.pg_prepared_xacts"
-							  " WHERE database = pg_catalog.current_database() LIMIT 1",
-							  0, NULL, NULL, NULL, SPI_OK_SELECT) > 0;
-	SPI_freetuptable(SPI_tuptable);
-	return exist;
-}
-
-static void
-read_log(TimestampTz now)
-{
-	bool		take_snapshot = look || newest == NULL;
-	dlist_iter	iter;
-
-	/* cleared first: a commit that comes later sets it again */
-	if (take_snapshot && oe_my_slot != NULL)
-	{
-		(void) pg_atomic_exchange_u32(&oe_my_slot->pending, 0);
-		if (pg_atomic_exchange_u32(&oe_my_slot->prepared, 0) != 0)
-			prepared_work = true;
-	}
-	look = false;
-
-	oe_worker_begin("reading the outbox");
+	oe_feed_look();				/* the interval may be shorter now */
 
 	/*
-	 * An endpoint that was changed before an event that this snapshot sees must
-	 * have changed for that event: take the change in first.
+	 * What is under way comes to its end first: the worker that has these
+	 * aggregates next must not send an event while this one's is on its way.
 	 */
-	AcceptInvalidationMessages();
-	if (oe_config_changed)
+	if (!draining && oe_worker_is_superfluous())
 	{
-		oe_worker_commit();
-		look = true;
-		return;
+		draining = true;
+		drain_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DRAIN_MS);
 	}
-	if (take_snapshot)
-	{
-		oe_snapshot_unref(newest);
-		newest = oe_snapshot_current();
-	}
-	if (now >= next_sync)
-	{
-		oe_reader_sync();
-		next_sync = TimestampTzPlusMilliseconds(now, oe_poll_interval);
-	}
-	if (prepared_work && !prepared_transactions_exist())
-	{
-		/* the last of them may have ended after the snapshot: look once more */
-		prepared_work = false;
-		look = true;
-	}
-
-	dlist_foreach(iter, &oe_endpoints)
-	{
-		OeEndpoint *endpoint = dlist_container(OeEndpoint, node, iter.cur);
-
-		if (!oe_endpoint_has_room(endpoint))
-			continue;
-		if (endpoint->cursor.upto == NULL && endpoint->cursor.seen == newest)
-			continue;			/* it has seen all that there is */
-		read_for_group(endpoint);
-	}
-	oe_worker_commit();
-
-	if (oe_my_slot != NULL)
-		pg_atomic_write_u64(&oe_my_slot->reads, pg_atomic_read_u64(&oe_my_slot->reads) + 1);
-	next_poll = TimestampTzPlusMilliseconds(now, prepared_work ? Min(PREPARED_POLL_MS, oe_poll_interval) :
-											oe_poll_interval);
-}
-
-/* Reads again the events of retries that are due; returns whether there may be more. */
-static bool
-refetch_events(void)
-{
-	OeDelivery *due[REFETCH_ROWS];
-	OeLogEvent *events[REFETCH_ROWS];
-	int			n = oe_delivery_without_event(due, REFETCH_ROWS);
-
-	if (n == 0)
-		return false;
-	oe_worker_begin("reading events for another attempt");
-	for (int i = 0; i < n; i++)
-		events[i] = oe_reader_fetch(due[i]->place.txid, &due[i]->place.id);
-	oe_worker_commit();
-	for (int i = 0; i < n; i++)
-	{
-		oe_delivery_set_event(due[i], events[i]);
-		oe_event_unref(events[i]);
-	}
-	return n == REFETCH_ROWS;
 }
 
 /* ---------- the loop ---------- */
@@ -330,13 +173,33 @@ flush_if_due(TimestampTz now)
 	if (now >= next_lazy_flush)
 	{
 		next_lazy_flush = TimestampTzPlusMilliseconds(now, oe_poll_interval);
-		due = due || oe_ack_pending();
+		due = due || oe_ack_pending(now);
 	}
 	if (!due)
 		return;
-	oe_ack_flush();
-	oe_unflushed = 0;
+	oe_ack_flush(false);
 	unflushed_since = 0;
+	oe_express_merge();
+	if (oe_my_index == 0)
+		oe_position_turn(now);
+}
+
+/* What one worker does for all: what is due with time, and space that comes back. */
+static void
+housekeep(TimestampTz now)
+{
+	if (oe_my_index != 0)
+		return;
+	if (oe_maintenance_next() <= now)
+	{
+		/* what was just given to libcurl is on its way meanwhile */
+		oe_http_drive(http);
+		oe_maintenance_run(now, oe_in_flight > 0);
+	}
+	if (next_ring <= now)
+		next_ring = oe_ring_step(now);
+	if (next_log_turn <= now)
+		next_log_turn = oe_attempt_log_turn(now);
 }
 
 /* The earlier of two time-outs in ms, where -1 is never. */
@@ -354,6 +217,29 @@ ms_until(TimestampTz now, TimestampTz then)
 	return then <= now ? 0 : (long) TimestampDifferenceMilliseconds(now, then);
 }
 
+/* How long may the worker sleep?  In ms, -1: for ever. */
+static long
+sleep_ms(TimestampTz now, TimestampTz next_retry)
+{
+	TimestampTz next_send = oe_dispatch_next(now);
+	long		timeout = earlier(oe_http_timeout(http), ms_until(now, oe_feed_next()));
+
+	if (oe_my_index == 0)
+	{
+		timeout = earlier(timeout, ms_until(now, Min(next_ring, next_log_turn)));
+		if (oe_maintenance_next() != DT_NOEND)
+			timeout = earlier(timeout, ms_until(now, oe_maintenance_next()));
+	}
+	if (next_retry != 0)
+		timeout = earlier(timeout, ms_until(now, next_retry));
+	if (next_send != 0)
+		timeout = earlier(timeout, ms_until(now, next_send));
+	if (oe_unflushed > 0)
+		timeout = earlier(timeout, unflushed_since == 0 ? FLUSH_AFTER_MS :
+						  ms_until(now, TimestampTzPlusMilliseconds(unflushed_since, FLUSH_AFTER_MS)));
+	return timeout;
+}
+
 static void
 one_round(void)
 {
@@ -361,17 +247,15 @@ one_round(void)
 	TimestampTz next_retry;
 	long		timeout;
 	WaitEvent	event;
-	bool		more_to_fetch;
+	bool		more_to_fetch = false;
 
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
 		reload_settings();
-	if (shutdown_requested)
-		return;
 	if (oe_config_changed)
 	{
 		oe_config_load();
-		look = true;
+		oe_feed_look();
 	}
 
 	oe_http_drive(http);
@@ -379,39 +263,35 @@ one_round(void)
 	(void) oe_dispatch_results(http, now);
 	flush_if_due(now);
 
-	if (now >= next_poll ||
+	if (now >= oe_feed_next() ||
 		(oe_my_slot != NULL && (pg_atomic_read_u32(&oe_my_slot->pending) != 0 ||
-						  pg_atomic_read_u32(&oe_my_slot->prepared) != 0)))
-		look = true;
-
-	/* also when nobody can read: a transaction takes in changes of endpoints */
-	if (look || something_to_read())
-		read_log(now);
+								pg_atomic_read_u32(&oe_my_slot->prepared) != 0)))
+		oe_feed_look();
 
 	next_retry = oe_delivery_wake(now);
-	more_to_fetch = refetch_events();
-	(void) oe_dispatch_send(http, oe_max_in_flight, now);
-	if (oe_my_slot != NULL)
-		pg_atomic_write_u32(&oe_my_slot->in_flight, oe_in_flight);
-
-	if (oe_maintenance_next() <= now)
+	if (!draining)
 	{
-		/* what was just given to libcurl is on its way meanwhile */
-		oe_http_drive(http);
-		oe_maintenance_run(now, oe_in_flight > 0);
+		/* also when nobody can read: a transaction takes in changes of endpoints */
+		if (oe_feed_wanted())
+			oe_feed(now);
+		more_to_fetch = oe_feed_retries(now);
+		(void) oe_dispatch_send(http, oe_max_in_flight, now);
+		if (oe_my_slot != NULL)
+			pg_atomic_write_u32(&oe_my_slot->in_flight, oe_in_flight);
+		housekeep(now);
+	}
+	else if (oe_in_flight == 0 || now >= drain_until)
+	{
+		shutdown_requested = true;
+		return;
 	}
 
 	/* let libcurl begin at once, then wait */
 	now = GetCurrentTimestamp();
-	timeout = earlier(oe_http_timeout(http), ms_until(now, next_poll));
-	if (oe_maintenance_next() != DT_NOEND)
-		timeout = earlier(timeout, ms_until(now, oe_maintenance_next()));
-	if (next_retry != 0)
-		timeout = earlier(timeout, ms_until(now, next_retry));
-	if (oe_unflushed > 0)
-		timeout = earlier(timeout, unflushed_since == 0 ? FLUSH_AFTER_MS :
-						  ms_until(now, TimestampTzPlusMilliseconds(unflushed_since, FLUSH_AFTER_MS)));
-	if (oe_config_changed || look || more_to_fetch || something_to_read())
+	timeout = sleep_ms(now, next_retry);
+	if (draining)
+		timeout = earlier(timeout, ms_until(now, drain_until));
+	else if (oe_config_changed || more_to_fetch || oe_feed_wanted())
 		timeout = 0;
 
 	if (WaitEventSetWait(wait_set, timeout, &event, 1, wait_event) > 0 &&
@@ -467,7 +347,7 @@ oe_worker_main(Datum arg)
 	}
 
 	/* what was delivered shall not be delivered again */
-	if (oe_unflushed > 0)
-		oe_ack_flush();
+	if (oe_unflushed > 0 || oe_ack_pending(GetCurrentTimestamp()))
+		oe_ack_flush(true);
 	proc_exit(0);
 }

@@ -16,13 +16,12 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "query.h"
-#include "shared.h"
-#include "worker_slot.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "worker_slot.h"
 #include "worker_sql.h"
 
 static MemoryContext callers_context;
@@ -70,15 +69,28 @@ oe_worker_commit(void)
 	MemoryContextSwitchTo(callers_context);
 }
 
-uint64
-oe_worker_execute(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes,
-				  const Datum *values, const char *nulls, int expected)
+static uint64
+execute(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes, const Datum *values,
+		const char *nulls, int expected, bool read_only)
 {
 	int			rc = SPI_execute_plan(oe_plan_keep(plan, sql, nargs, argtypes),
-									  unconstify(Datum *, values), nulls,
-									  expected == SPI_OK_SELECT, 0);
+									  unconstify(Datum *, values), nulls, read_only, 0);
 
 	if (rc != expected)
 		elog(ERROR, "unexpected result of a statement: %s", SPI_result_code_string(rc));
 	return SPI_processed;
+}
+
+uint64
+oe_worker_execute(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes,
+				  const Datum *values, const char *nulls, int expected)
+{
+	return execute(plan, sql, nargs, argtypes, values, nulls, expected, expected == SPI_OK_SELECT);
+}
+
+uint64
+oe_worker_execute_now(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes,
+					  const Datum *values, const char *nulls, int expected)
+{
+	return execute(plan, sql, nargs, argtypes, values, nulls, expected, false);
 }

@@ -24,4 +24,12 @@ extern uint64 oe_worker_execute(SPIPlanPtr *plan, const char *sql, int nargs,
 								const Oid *argtypes, const Datum *values,
 								const char *nulls, int expected);
 
+/*
+ * The same with a snapshot that is taken now, for what depends on a lock that
+ * this transaction took.
+ */
+extern uint64 oe_worker_execute_now(SPIPlanPtr *plan, const char *sql, int nargs,
+									const Oid *argtypes, const Datum *values,
+									const char *nulls, int expected);
+
 #endif							/* OE_WORKER_SQL_H */

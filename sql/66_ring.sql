@@ -8,22 +8,14 @@ LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'oe_event_type_m
 COMMENT ON FUNCTION order_engine.event_type_matches(text[], text) IS
 'Internal: whether one of the patterns, in which * stands for any run of characters, is that of the event type.';
 
-CREATE FUNCTION order_engine.emit_news(endpoint text, type text, payload jsonb) RETURNS uuid
-LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'oe_emit_news';
-COMMENT ON FUNCTION order_engine.emit_news(text, text, jsonb) IS
-'Internal: appends an operational event about an endpoint to the outbox; returns its id. It is never sent to that endpoint.';
-
 /*
  * Of each endpoint and shard the record that counts: the newest one, and the
- * newest one with split if that is newer still (an older one is of a time when
- * the endpoint was split before, and the plain record covers it).
+ * newest one with split, unless that says that the lane has ended.
  */
 CREATE VIEW order_engine.position_current AS
 SELECT p.endpoint_id, p.shard, p.n, p.split, p.seen, p.upto, p.txid, p.id, p.done, p.recorded_at
 FROM (
-	SELECT DISTINCT ON (r.endpoint_id, s.shard, r.split IS NULL)
-		r.*, s.shard,
-		max(r.n) FILTER (WHERE r.split IS NULL) OVER (PARTITION BY r.endpoint_id, s.shard) AS plain_n
+	SELECT DISTINCT ON (r.endpoint_id, s.shard, r.split IS NULL) r.*, s.shard
 	FROM (
 		-- first one record for each set of shards: there are thousands that say the same of older times
 		SELECT DISTINCT ON (q.endpoint_id, q.shards, q.split IS NULL) q.*
@@ -32,7 +24,7 @@ FROM (
 		ORDER BY q.endpoint_id, q.shards, q.split IS NULL, q.n DESC) r
 	JOIN generate_series(0, 15) AS s (shard) ON r.shards & (1 << s.shard) <> 0
 	ORDER BY r.endpoint_id, s.shard, r.split IS NULL, r.n DESC) p
-WHERE p.plain_n IS NULL OR p.n >= p.plain_n;
+WHERE p.seen IS NOT NULL;
 COMMENT ON VIEW order_engine.position_current IS 'Internal: of each endpoint and shard the position records that count.';
 COMMENT ON COLUMN order_engine.position_current.endpoint_id IS 'The endpoint.';
 COMMENT ON COLUMN order_engine.position_current.shard IS 'Shard of the outbox, 0 to 15.';
@@ -172,7 +164,7 @@ BEGIN
 			UPDATE order_engine.endpoint e
 			SET status = 'disabled', status_since = clock_timestamp(), status_reason = reason
 			WHERE e.endpoint_id = holder.endpoint_id;
-			PERFORM order_engine.emit_news(holder.name, 'endpoint.disabled',
+			PERFORM order_engine.append_event('endpoint', holder.name, 'endpoint.disabled',
 				jsonb_build_object('endpoint', holder.name, 'reason', reason));
 		END IF;
 		given_up := given_up + 1;

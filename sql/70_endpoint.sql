@@ -205,13 +205,14 @@ BEGIN
 			ERRCODE = 'invalid_parameter_value',
 			HINT = 'Give max_batch 1, or format "webhook" or "cloudevents_batch".';
 	END IF;
-	IF settings.max_batch_delay NOT BETWEEN interval '0' AND interval '1 minute' THEN
+	-- in seconds, as the worker takes them: a month less 30 days compares as nothing
+	IF extract(epoch FROM settings.max_batch_delay) NOT BETWEEN 0 AND 60 THEN
 		RAISE EXCEPTION 'max_batch_delay must be between 0 and 1 minute' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	IF settings.connect_timeout NOT BETWEEN interval '1 ms' AND interval '1 minute' THEN
+	IF extract(epoch FROM settings.connect_timeout) NOT BETWEEN 0.001 AND 60 THEN
 		RAISE EXCEPTION 'connect_timeout must be between 1 ms and 1 minute' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	IF settings.timeout NOT BETWEEN interval '1 ms' AND interval '5 minutes' THEN
+	IF extract(epoch FROM settings.timeout) NOT BETWEEN 0.001 AND 300 THEN
 		RAISE EXCEPTION 'timeout must be between 1 ms and 5 minutes' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	PERFORM order_engine.check_url(settings.url);
@@ -275,16 +276,6 @@ $$;
 COMMENT ON FUNCTION order_engine.committed_snapshot() IS
 'Internal: pg_current_snapshot(), in which this transaction counts as running: its events are still to come.';
 
-CREATE FUNCTION order_engine.add_secret(endpoint_id integer, kind text, plain bytea) RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-	INSERT INTO order_engine.endpoint_secret (endpoint_id, kind, created_at, key_id, secret)
-	SELECT $1, $2, clock_timestamp(), s.key_id, s.sealed
-	FROM order_engine.seal_secret($1, $2, $3) AS s
-$$;
-COMMENT ON FUNCTION order_engine.add_secret(integer, text, bytea) IS
-'Internal: stores a secret of an endpoint, sealed as seal_secret() does it.';
-
 CREATE FUNCTION order_engine.create_endpoint(
 	name text,
 	url text,
@@ -310,6 +301,7 @@ CREATE FUNCTION order_engine.create_endpoint(
 	secret text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan	-- a plan that is logged shows no secret
 AS $$
 DECLARE
 	e order_engine.endpoint;
@@ -383,9 +375,6 @@ BEGIN
 		RAISE EXCEPTION 'endpoint "%" already exists', name USING ERRCODE = 'duplicate_object';
 	END IF;
 	PERFORM order_engine.add_secret(e.endpoint_id, 'signing', key);
-	IF e.client_certificate IS NOT NULL THEN
-		PERFORM order_engine.add_secret(e.endpoint_id, 'client_key', convert_to(client_key, 'UTF8'));
-	END IF;
 	RETURN order_engine.show_secret(key);
 END
 $$;
@@ -414,6 +403,7 @@ CREATE FUNCTION order_engine.alter_endpoint(
 	client_key text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan	-- a plan that is logged shows no secret
 AS $$
 DECLARE
 	id integer := order_engine.endpoint_id(name);
@@ -522,6 +512,7 @@ COMMENT ON FUNCTION order_engine.drop_endpoint(text) IS
 
 CREATE FUNCTION order_engine.rotate_secret(name text, overlap interval DEFAULT '24 hours') RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan	-- a plan that is logged shows no secret
 AS $$
 DECLARE
 	id integer := order_engine.endpoint_id(name);
@@ -532,7 +523,7 @@ BEGIN
 	END IF;
 	PERFORM 1 FROM order_engine.endpoint WHERE endpoint_id = id FOR NO KEY UPDATE;
 	DELETE FROM order_engine.endpoint_secret
-	WHERE endpoint_id = id AND expires_at <= clock_timestamp();
+	WHERE endpoint_id = id AND kind = 'signing' AND expires_at <= clock_timestamp();
 	IF (SELECT count(*) FROM order_engine.endpoint_secret WHERE endpoint_id = id AND kind = 'signing') >= 4 THEN
 		RAISE EXCEPTION 'endpoint "%" has four secrets that are still valid', name USING
 			ERRCODE = 'object_not_in_prerequisite_state',
@@ -579,6 +570,7 @@ BEGIN
 	-- positions speak of transaction ids; those of another server mean nothing here
 	IF EXISTS (SELECT FROM order_engine.outbox WHERE txid > own)
 		OR EXISTS (SELECT FROM order_engine.endpoint WHERE pg_snapshot_xmax(start_snapshot) > own)
+		OR EXISTS (SELECT FROM order_engine.replay WHERE pg_snapshot_xmax(visible) > own)
 		OR EXISTS (SELECT FROM order_engine.position_0 WHERE pg_snapshot_xmax(coalesce(upto, seen)) > own)
 		OR EXISTS (SELECT FROM order_engine.position_1 WHERE pg_snapshot_xmax(coalesce(upto, seen)) > own) THEN
 		RAISE EXCEPTION 'a dump of a server with higher transaction ids cannot be adopted by this version' USING

@@ -123,7 +123,7 @@ BEGIN
 	SELECT array_agg(d.id ORDER BY d.id) INTO chosen
 	FROM order_engine.delivery_dead d
 	WHERE d.endpoint_id = endpoint
-		AND (redrive_letters.ids IS NULL OR d.id = ANY (redrive_letters.ids))
+		AND (redrive_letters.ids IS NULL OR d.id IN (SELECT unnest(redrive_letters.ids)))
 		AND (redrive_letters.first_id IS NULL OR d.id BETWEEN redrive_letters.first_id AND redrive_letters.last_id)
 		AND d.id NOT IN (SELECT unnest(r.ids) FROM order_engine.replay r WHERE r.endpoint_id = endpoint);
 	IF chosen IS NULL THEN
@@ -158,7 +158,7 @@ DECLARE
 BEGIN
 	PERFORM order_engine.check_event_ids(ids);
 	DELETE FROM order_engine.delivery_dead d
-	WHERE d.endpoint_id = e.endpoint_id AND (ids IS NULL OR d.id = ANY (ids));
+	WHERE d.endpoint_id = e.endpoint_id AND (ids IS NULL OR d.id IN (SELECT unnest(ids)));
 	GET DIAGNOSTICS discarded = ROW_COUNT;
 	IF discarded > 0 THEN
 		-- with after_dead "block" their aggregates may go on

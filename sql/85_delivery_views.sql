@@ -52,11 +52,8 @@ WITH record AS MATERIALIZED (
 		r.recorded_at, x.n AS express
 	FROM course c JOIN order_engine.endpoint e ON e.endpoint_id = c.endpoint_id
 	LEFT JOIN record r ON r.endpoint_id = c.endpoint_id AND r.n = c.n
-	-- once the ordinary course has passed what the express lane has seen, that is over
-	LEFT JOIN record x ON x.endpoint_id = c.endpoint_id AND x.n = c.express
-		AND (pg_snapshot_xmax(coalesce(r.seen, e.start_snapshot)) < pg_snapshot_xmax(x.seen)
-			 OR EXISTS (SELECT FROM pg_snapshot_xip(coalesce(r.seen, e.start_snapshot)) AS running (txid)
-						WHERE pg_visible_in_snapshot(running.txid, x.seen)))
+	-- a record without a place says that the express lane has ended
+	LEFT JOIN record x ON x.endpoint_id = c.endpoint_id AND x.n = c.express AND x.seen IS NOT NULL
 )
 SELECT l.endpoint_id, l.shards, l.seen, l.upto, l.txid, l.id, l.done, x.split AS before, l.recorded_at
 FROM lane l LEFT JOIN record x ON x.endpoint_id = l.endpoint_id AND x.n = l.express
@@ -156,7 +153,8 @@ WITH lag AS MATERIALIZED (
 	ORDER BY endpoint_id, n DESC
 ), retry AS MATERIALIZED (
 	SELECT endpoint_id, count(next_attempt_at) AS retrying, count(*) - count(next_attempt_at) AS parked,
-		min(next_attempt_at) AS next_attempt_at, min(order_engine.uuid_time(id)) AS oldest_at
+		min(next_attempt_at) AS next_attempt_at, min(order_engine.uuid_time(id)) AS oldest_at,
+		(array_agg(last_error ORDER BY next_attempt_at) FILTER (WHERE next_attempt_at IS NOT NULL))[1] AS last_error
 	FROM order_engine.delivery_retry GROUP BY endpoint_id
 ), fact AS (
 	SELECT e.name, e.status, e.status_since, e.status_reason, e.after_dead,
@@ -170,7 +168,7 @@ WITH lag AS MATERIALIZED (
 			 ELSE 'closed' END AS breaker,
 		coalesce(h.in_flight, 0) AS in_flight,
 		coalesce(l.events, 0) AS lag_events,
-		greatest(now() - l.oldest_at, interval '0') AS lag,
+		CASE WHEN l.events > 0 THEN greatest(now() - l.oldest_at, interval '0') END AS lag,
 		l.oldest_at,
 		least(l.oldest_at, r.oldest_at) AS oldest_undelivered_at,
 		coalesce(r.retrying, 0) AS retrying,
@@ -182,7 +180,7 @@ WITH lag AS MATERIALIZED (
 		nullif(greatest(CASE WHEN h.endpoint_id IS NOT NULL THEN h.paused_until ELSE p.paused_until END, now()), now()) AS paused_until,
 		CASE WHEN h.endpoint_id IS NOT NULL THEN h.last_success_at ELSE p.last_success_at END AS last_success_at,
 		CASE WHEN h.endpoint_id IS NOT NULL THEN h.last_error_at ELSE p.last_error_at END AS last_error_at,
-		CASE WHEN h.endpoint_id IS NOT NULL THEN h.last_error ELSE p.last_error END AS last_error,
+		coalesce(CASE WHEN h.endpoint_id IS NOT NULL THEN h.last_error ELSE p.last_error END, r.last_error) AS last_error,
 		CASE WHEN h.endpoint_id IS NOT NULL THEN h.failing_since ELSE p.failing_since END AS failing_since,
 		CASE WHEN h.endpoint_id IS NOT NULL THEN h.failures ELSE coalesce(p.failures, 0) END AS failures,
 		h.attempts, h.delivered, h.failed,
@@ -235,16 +233,16 @@ SELECT name, status, status_since, status_reason, state,
 		WHEN state = 'paused_by_endpoint' THEN
 			format('It asked to be left alone until %s. Nothing is lost. If that happens often, set a rate with alter_endpoint().', paused_until)
 		WHEN after_dead = 'block' AND dead > 0 THEN
-			format('%s dead letters hold up the events behind them. See dead_letter; then redrive() or discard_dead_letters().', dead)
+			format('Dead letters that hold up the events behind them: %s. See dead_letter; then redrive() or discard_dead_letters().', dead)
 		WHEN failing_since < now() - interval '1 minute' THEN
 			format('It has taken nothing since %s: %s. Look at the receiver.', failing_since, last_error)
 		WHEN lag > interval '1 minute' THEN
 			format('Its oldest event has waited since %s. The receiver is slow, or max_in_flight, rate or ordering hold it back: see alter_endpoint(); or order_engine.workers and order_engine.max_in_flight are too low.', oldest_at)
 		WHEN retrying > 0 THEN
-			format('%s events were not taken and are tried again, next at %s; %s wait behind them. The receiver refuses these events: see delivery_retry for why.',
+			format('Events that it did not take and that are tried again: %s, next at %s; waiting behind them: %s. See delivery_retry for why.',
 				   retrying, next_retry_at, parked)
 		WHEN dead > 0 THEN
-			format('%s events were given up. See dead_letter; then redrive() or discard_dead_letters().', dead)
+			format('Events that were given up: %s. See dead_letter; then redrive() or discard_dead_letters().', dead)
 	END AS advice
 FROM judged;
 COMMENT ON VIEW order_engine.endpoint_status IS 'One row an endpoint: is it up to date, and if not, why, since when and what to do.';
@@ -266,7 +264,7 @@ COMMENT ON COLUMN order_engine.endpoint_status.replaying IS 'Events of replays a
 COMMENT ON COLUMN order_engine.endpoint_status.next_attempt_at IS 'When an open circuit breaker or a pause lets the next request through; with neither, when the next retry is due; null: nothing is waited for.';
 COMMENT ON COLUMN order_engine.endpoint_status.last_success_at IS 'When it last took an event.';
 COMMENT ON COLUMN order_engine.endpoint_status.last_error_at IS 'When an attempt last failed.';
-COMMENT ON COLUMN order_engine.endpoint_status.last_error IS 'Why.';
+COMMENT ON COLUMN order_engine.endpoint_status.last_error IS 'Why; when nothing is recorded, why the event failed whose retry is due first.';
 COMMENT ON COLUMN order_engine.endpoint_status.failing_since IS 'The first failure since the last success; null: none.';
 COMMENT ON COLUMN order_engine.endpoint_status.failures IS 'Failed attempts since the last success.';
 COMMENT ON COLUMN order_engine.endpoint_status.attempts IS 'Requests finished since the workers started; null when none runs.';

@@ -77,7 +77,6 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'function', 'position_backlog'),	-- behind endpoint_status
 	('operator', 'function', 'publish_machine'),
 	('operator', 'function', 'reencrypt_secrets'),
-	('operator', 'function', 'redrive'),
 	('operator', 'function', 'release_hold'),
 	('operator', 'function', 'replay'),
 	('operator', 'function', 'resume_endpoint'),
@@ -123,7 +122,6 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'table', 'reservation'),
 	('operator', 'table', 'stat_worker'),
 	('operator', 'function', 'worker_counters'),	-- behind stat_worker
-	('operator', 'function', 'endpoint_health'),	-- behind endpoint_status
 	('operator', 'table', 'stock'),
 	('operator', 'table', 'stock_movement');
 

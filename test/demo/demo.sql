@@ -124,7 +124,7 @@ SELECT sku, location, on_hand, reserved FROM order_engine.stock ORDER BY sku;
 SELECT order_id, order_number, state, payment_status, fulfillment_status, total, currency, version
 FROM order_engine.order_summary ORDER BY order_id;
 SELECT * FROM order_engine.stock_level ORDER BY sku;
-SELECT name, status, retrying, dead, behind_since FROM order_engine.endpoint_status;
+SELECT name, status, state, retrying, dead, lag_events, advice FROM order_engine.endpoint_status;
 SELECT event, from_state, to_state, reason FROM order_engine.history WHERE order_id = :eves ORDER BY seq;
 SELECT * FROM order_engine.sales_by_sku ORDER BY sku;
 SELECT pg_catalog.jsonb_pretty(order_engine.order_json(:bobs));

@@ -348,6 +348,26 @@ sub wait_for_value
 	return;
 }
 
+=head2 $node->last_error($endpoint [, $database])
+
+What went wrong last at an endpoint, wherever that is told; empty if nothing did.
+
+=cut
+
+sub last_error
+{
+	my ($self, $endpoint, $database) = @_;
+
+	return $self->value(sprintf(q{
+		SELECT coalesce(
+			(SELECT last_error FROM order_engine.endpoint_status WHERE name = e.name),
+			(SELECT last_error FROM order_engine.delivery_retry AS r
+			 WHERE r.endpoint_id = e.endpoint_id ORDER BY next_attempt_at DESC NULLS LAST LIMIT 1),
+			(SELECT last_error FROM order_engine.delivery_dead AS d
+			 WHERE d.endpoint_id = e.endpoint_id ORDER BY died_at DESC LIMIT 1))
+		FROM order_engine.endpoint AS e WHERE name = %s}, _literal($endpoint)), $database);
+}
+
 =head2 $node->configure(%settings)
 
 Sets settings in the configuration file and reloads it; returns when a new

@@ -84,6 +84,10 @@ SELECT pg_temp.error_of(c) FROM unnest(ARRAY[
 	'SELECT order_engine.migrate_orders(1, 0)', 'SELECT order_engine.machine_diagram(0)',
 	'SELECT order_engine.transfer_stock(''A'', ''default'', ''nowhere'', 1, ''r'')',
 	'SELECT order_engine.set_slots(''A'', ''nowhere'', 2)',
+	'SELECT order_engine.alter_endpoint(''e'')', 'SELECT order_engine.pause_endpoint(''e'')', 'SELECT order_engine.resume_endpoint(''e'')',
+	'SELECT order_engine.drop_endpoint(''e'')', 'SELECT order_engine.rotate_secret(''e'')', 'SELECT order_engine.send_test_event(''e'')',
+	'SELECT order_engine.replay(''e'', ''{}'')', 'SELECT order_engine.replay(''e'', ''-infinity'', ''infinity'')',
+	'SELECT order_engine.redrive(''e'')', 'SELECT order_engine.discard_dead_letters(''e'')', 'SELECT order_engine.undelivered(''e'')',
 	'SELECT order_engine.place_order(''c'', ''[{"sku": "A", "quantity": 1}]'', ''EUR'', reservation_id => 0)']) AS c;
 
 -- OE101 and OE102: idempotency key required; reused with another request

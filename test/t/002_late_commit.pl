@@ -128,7 +128,7 @@ my @beside = latencies("aggregateid LIKE 'beside %'");
 diag('without old transactions: ' . summary(@alone));
 diag('with old transactions: ' . summary(@beside));
 cmp_ok(percentile(1, @beside), '<', 5000, 'events are sent at once all the same');
-is($node->value(q{SELECT behind_since IS NULL FROM order_engine.endpoint_status}),
+is($node->value(q{SELECT lag IS NULL FROM order_engine.endpoint_status}),
 	't', 'and the endpoint is seen to be up to date');
 $sessions{$_}->query('COMMIT') foreach sort keys %sessions;
 $total += 1;

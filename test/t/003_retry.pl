@@ -216,7 +216,7 @@ $writer->quit;
 pass('an endpoint that fails does not keep another from its events');
 cmp_ok($receiver->stats('/wide')->{unique}, '<', 3000,
 	'the one that fails stops reading');
-is(status_of('wide', 'behind_since IS NOT NULL'), 't', 'and is seen to be behind');
+is(status_of('wide', 'lag IS NOT NULL'), 't', 'and is seen to be behind');
 $receiver->rules;
 poll_until('the recovered endpoint', sub {
 	my $now = retries();

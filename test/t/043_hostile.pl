@@ -157,10 +157,7 @@ sub last_error
 {
 	my ($name) = @_;
 
-	return poll_until("an error of $name", sub {
-		return $node->value("SELECT last_error FROM order_engine.dead_letter WHERE type = '$name.event'")
-		  || $node->value("SELECT last_error FROM order_engine.endpoint_status WHERE name = '$name'");
-	});
+	return poll_until("an error of $name", sub { $node->last_error($name) });
 }
 
 sub worker_memory
@@ -183,8 +180,7 @@ foreach my $what (qw(endless drip dripping_header headers long_header bytes chun
 	poll_until("requests of $name", sub { requests_of("/$what/200") >= 3 });
 	$node->wait_for_value('SELECT in_flight FROM order_engine.stat_worker', '0');
 	is(requests_of("/$what/200"), 3, "$what after a 2xx: one request for each event");
-	is($node->value("SELECT coalesce(last_error, '') FROM order_engine.endpoint_status WHERE name = '$name'"),
-		'', 'and each is a success');
+	is($node->last_error($name), '', 'and each is a success');
 }
 
 # ---------- other answers are failures that tell what they are
