@@ -321,6 +321,18 @@ is_pause(const Attempt *a)
 	return a->n > 1 || d->pauses < MAX_PAUSES || d->mark == a->endpoint->successes;
 }
 
+/* The breaker opened since we last looked, be it by another worker's request. */
+static void
+forgive_after_opening(OeEndpoint *endpoint, TimestampTz now)
+{
+	uint32		epoch = oe_health_epoch(endpoint->health);
+
+	if (endpoint->epoch == epoch)
+		return;
+	endpoint->epoch = epoch;
+	oe_endpoint_forgive(endpoint, now);
+}
+
 static void
 note_change(OeEndpoint *endpoint, uint32 change, TimestampTz failing_since, TimestampTz now)
 {
@@ -337,11 +349,7 @@ note_change(OeEndpoint *endpoint, uint32 change, TimestampTz failing_since, Time
 	}
 	if (change & OE_HEALTH_DISABLE)
 		oe_endpoint_disable(endpoint, "it took no event for too long");
-	if (endpoint->epoch != oe_health_epoch(endpoint->health))
-	{
-		endpoint->epoch = oe_health_epoch(endpoint->health);
-		oe_endpoint_forgive(endpoint, now);
-	}
+	forgive_after_opening(endpoint, now);
 }
 
 void
@@ -498,6 +506,8 @@ send_one(OeHttp *http, OeEndpoint *endpoint, int max_in_flight, TimestampTz now)
 		return false;
 	if (!oe_health_permit(endpoint->health, &endpoint->policy, now, &probe, &wait))
 	{
+		forgive_after_opening(endpoint, now);
+
 		/* 0: a request of ours has to end, and that sets it back */
 		endpoint->wait_until = wait != 0 ? wait : DT_NOEND;
 		return false;

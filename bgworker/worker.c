@@ -58,6 +58,9 @@
 #define FLUSH_RESULTS		1000
 #define FLUSH_AFTER_MS		20
 
+/* how often the text in pg_stat_activity is made anew */
+#define ACTIVITY_MS			1000
+
 /* how long a worker that shall end waits for its requests */
 #define DRAIN_MS			30000
 
@@ -67,7 +70,8 @@ static volatile sig_atomic_t shutdown_requested = false;
 
 static OeHttp *http;
 static WaitEventSet *wait_set;
-static uint32 wait_event;
+static uint32 wait_for_work;
+static uint32 wait_for_http;
 
 static bool draining = false;
 static TimestampTz drain_until;
@@ -202,6 +206,30 @@ housekeep(TimestampTz now)
 		next_log_turn = oe_attempt_log_turn(now);
 }
 
+/* Has pg_stat_activity say what the worker does while it runs no SQL. */
+static void
+show_activity(TimestampTz now)
+{
+	static char text[128];
+	static TimestampTz next_time = 0;
+	static const char *last = "";
+	const char *state = draining ? "ending" :
+		oe_in_flight > 0 || !dlist_is_empty(&oe_sendable) ? "delivering" : "idle";
+	int			waiting = 0;
+	dlist_iter	iter;
+
+	if (now < next_time && state == last)
+		return;
+	last = state;
+	next_time = TimestampTzPlusMilliseconds(now, ACTIVITY_MS);
+	dlist_foreach(iter, &oe_sendable)
+		waiting++;
+	snprintf(text, sizeof(text), "%s: %d requests in flight, %d endpoints with events to send",
+			 state, oe_in_flight, waiting);
+	oe_worker_idle_text = text;
+	pgstat_report_activity(STATE_IDLE, text);
+}
+
 /* The earlier of two time-outs in ms, where -1 is never. */
 static long
 earlier(long a, long b)
@@ -288,13 +316,15 @@ one_round(void)
 
 	/* let libcurl begin at once, then wait */
 	now = GetCurrentTimestamp();
+	show_activity(now);
 	timeout = sleep_ms(now, next_retry);
 	if (draining)
 		timeout = earlier(timeout, ms_until(now, drain_until));
 	else if (oe_config_changed || more_to_fetch || oe_feed_wanted())
 		timeout = 0;
 
-	if (WaitEventSetWait(wait_set, timeout, &event, 1, wait_event) > 0 &&
+	if (WaitEventSetWait(wait_set, timeout, &event, 1,
+						 oe_in_flight > 0 ? wait_for_http : wait_for_work) > 0 &&
 		(event.events & WL_LATCH_SET) != 0)
 		ResetLatch(MyLatch);
 }
@@ -328,7 +358,8 @@ oe_worker_main(Datum arg)
 	configure_http();
 	oe_worker_reset_counters();
 
-	wait_event = oe_compat_wait_event("OrderEngineWorker");
+	wait_for_work = oe_compat_wait_event("OrderEngineWorker");
+	wait_for_http = oe_compat_wait_event("OrderEngineHttp");
 	wait_set = oe_compat_create_wait_event_set(3);
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);

@@ -24,6 +24,8 @@
 #include "worker_slot.h"
 #include "worker_sql.h"
 
+const char *oe_worker_idle_text = "starting";
+
 static MemoryContext callers_context;
 static Oid	known_extension = InvalidOid;
 
@@ -65,7 +67,7 @@ oe_worker_commit(void)
 	oe_spi_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_activity(STATE_IDLE, oe_worker_idle_text);
 	MemoryContextSwitchTo(callers_context);
 }
 

@@ -13,6 +13,9 @@
  */
 extern void oe_worker_begin(const char *activity);
 
+/* What pg_stat_activity shows between two transactions. */
+extern const char *oe_worker_idle_text;
+
 /* Commits it.  The caller's memory context is current again. */
 extern void oe_worker_commit(void);
 

@@ -486,12 +486,12 @@ AS $$
 BEGIN
 	UPDATE order_engine.endpoint
 	SET status = 'active', status_since = clock_timestamp(), status_reason = NULL, updated_at = clock_timestamp()
-	WHERE endpoint_id = order_engine.endpoint_id(resume_endpoint.name) AND status <> 'active';
+	WHERE endpoint_id = order_engine.endpoint_id(resume_endpoint.name);
 	RETURN resume_endpoint.name;
 END
 $$;
 COMMENT ON FUNCTION order_engine.resume_endpoint(text) IS
-'Sends to a paused or disabled endpoint again, from where it stopped and at once: what it failed before is forgotten. Returns the name. A repetition does nothing. Error: OE005.';
+'Sends to an endpoint again, from where it stopped and at once, be it paused, disabled, or left alone for a while because it failed or asked for that: what was before is forgotten. Returns the name. Error: OE005.';
 
 CREATE FUNCTION order_engine.drop_endpoint(name text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -228,7 +228,7 @@ SELECT name, status, status_since, status_reason, state,
 		WHEN state = 'no_worker' THEN
 			'No worker runs for this database, so nothing is sent. See order_engine.databases, max_worker_processes and the server log.'
 		WHEN state = 'waiting' THEN
-			format('It has failed since %s%s. The next attempt is made %s; nothing is lost and no attempt is used up. Look at the receiver; to try at once, pause and resume the endpoint.',
+			format('It has failed since %s%s. The next attempt is made %s; nothing is lost and no attempt is used up. Look at the receiver; to try at once, call resume_endpoint().',
 				   coalesce(failing_since, last_error_at), ': ' || last_error, coalesce('at ' || open_until, 'soon'))
 		WHEN state = 'paused_by_endpoint' THEN
 			format('It asked to be left alone until %s. Nothing is lost. If that happens often, set a rate with alter_endpoint().', paused_until)
