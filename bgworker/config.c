@@ -544,4 +544,5 @@ oe_config_load(void)
 		remove_orphans();
 	oe_worker_commit();
 	apply();
+	oe_cursors_merge();
 }

@@ -434,7 +434,7 @@ end_attempt(Attempt *a, const OeHttpResult *result, TimestampTz now)
 {
 	OeEndpoint *endpoint = a->endpoint;
 	oe_outcome	outcome = oe_outcome_classify(result->transport, result->status, result->retry_after);
-	OeHealthState before;
+	OeHealthState before = {0};
 	uint32		change;
 
 	endpoint->in_flight--;
@@ -443,7 +443,9 @@ end_attempt(Attempt *a, const OeHttpResult *result, TimestampTz now)
 		endpoint->wait_until = 0;
 	count_result(outcome);
 
-	oe_health_get(endpoint->health, &before);
+	/* of the three probes that close the breaker the last resets this */
+	if (a->probe)
+		oe_health_get(endpoint->health, &before);
 	change = oe_health_settle(endpoint->health, &endpoint->policy, a->probe,
 							  verdict(a, outcome, result->transport),
 							  outcome == OE_OUTCOME_SUCCESS ? NULL : result->error, now);

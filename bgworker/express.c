@@ -386,5 +386,6 @@ oe_express_restore(OeLane *main, OeLane *express, OeSnapshot *from)
 	main->partner = express;
 	express->split = ref_split(split);
 	express->partner = main;
-	learn_again(split, oe_lane_place(express), express->shards);
+	if (main->endpoint->ordered)
+		learn_again(split, oe_lane_place(express), express->shards);
 }

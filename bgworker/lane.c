@@ -168,12 +168,9 @@ same_course(const OeCursor *a, const OeCursor *b)
 		x->kind == y->kind && x->split == y->split && oe_place_equal(&a->place, &b->place);
 }
 
-/*
- * Only cursors between two reads are compared: within one, two lanes were at
- * the same place once and parted because one had no room.
- */
-void
-oe_cursors_merge(void)
+/* Puts the lanes of the cursors of a kind that are at the same place together. */
+static void
+merge_cursors(bool between_reads)
 {
 	OeCursor   *courses[MAX_COURSES];
 	int			ncourses = 0;
@@ -185,7 +182,9 @@ oe_cursors_merge(void)
 		OeLane	   *first = dlist_head_element(OeLane, cursor_node, &cursor->lanes);
 		int			i;
 
-		if (cursor->place.upto != NULL || cursor->replay != NULL || !oe_lane_has_room(first))
+		/* a main lane beside an express lane waits for that alone */
+		if ((cursor->place.upto == NULL) != between_reads || cursor->replay != NULL ||
+			(first->kind == OE_LANE_MAIN && first->split != NULL) || !oe_lane_has_room(first))
 			continue;
 		for (i = 0; i < ncourses && !same_course(courses[i], cursor); i++)
 			;
@@ -203,6 +202,17 @@ oe_cursors_merge(void)
 			join_cursor(lane, courses[i]);
 		}
 	}
+}
+
+/*
+ * Within a read two lanes are at the same place only after a restart, or when
+ * they parted because one had no room; all come to rest at the same snapshot.
+ */
+void
+oe_cursors_merge(void)
+{
+	merge_cursors(true);
+	merge_cursors(false);
 }
 
 /* ---------- lanes ---------- */
@@ -434,6 +444,10 @@ leave_window(OeDelivery *d)
 static bool
 stands_in_the_way(const OeDelivery *d)
 {
+	/* it gets no row whatever happens */
+	if (d->lane->endpoint->best_effort)
+		return false;
+
 	/* it failed, and the endpoint has taken others since: the fault is its own */
 	if (d->suspect && d->mark != d->lane->endpoint->successes)
 		return true;

@@ -71,6 +71,7 @@ size_t		oe_event_bytes = 0;
 static MemoryContext reader_context = NULL;
 static MemoryContext row_context = NULL;	/* reset after each row */
 static dlist_head snapshots = DLIST_STATIC_INIT(snapshots);
+static OeSnapshot *last_current = NULL;	/* no reference: forgotten with the last one */
 static OeSnapshot *durable = NULL;	/* what it sees is on disk */
 
 void
@@ -85,21 +86,13 @@ oe_reader_init(void)
 /* ---------- snapshots and places ---------- */
 
 /* Parses what pg_snapshot_out wrote: xmin:xmax:xip,xip,... */
-OeSnapshot *
-oe_snapshot_parse(const char *text)
+static OeSnapshot *
+parse(const char *text)
 {
-	OeSnapshot *s;
-	dlist_iter	iter;
+	OeSnapshot *s = MemoryContextAllocZero(reader_context, sizeof(OeSnapshot));
 	int			commas = 0;
 	char	   *p;
 
-	dlist_foreach(iter, &snapshots)
-	{
-		s = dlist_container(OeSnapshot, node, iter.cur);
-		if (strcmp(s->text, text) == 0)
-			return oe_snapshot_ref(s);
-	}
-	s = MemoryContextAllocZero(reader_context, sizeof(OeSnapshot));
 	dlist_push_head(&snapshots, &s->node);
 	s->refcount = 1;
 	s->text = MemoryContextStrdup(reader_context, text);
@@ -125,6 +118,21 @@ oe_snapshot_parse(const char *text)
 }
 
 OeSnapshot *
+oe_snapshot_parse(const char *text)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &snapshots)
+	{
+		OeSnapshot *s = dlist_container(OeSnapshot, node, iter.cur);
+
+		if (strcmp(s->text, text) == 0)
+			return oe_snapshot_ref(s);
+	}
+	return parse(text);
+}
+
+OeSnapshot *
 oe_snapshot_ref(OeSnapshot *snapshot)
 {
 	if (snapshot != NULL)
@@ -137,6 +145,8 @@ oe_snapshot_unref(OeSnapshot *snapshot)
 {
 	if (snapshot == NULL || --snapshot->refcount > 0)
 		return;
+	if (snapshot == last_current)
+		last_current = NULL;
 	dlist_delete(&snapshot->node);
 	if (snapshot->xip != NULL)
 		pfree(snapshot->xip);
@@ -168,12 +178,19 @@ oe_snapshot_sees(const OeSnapshot *snapshot, uint64 txid)
 	return true;
 }
 
+/* The list may be long, and a new snapshot can only be the same as the last one. */
 OeSnapshot *
 oe_snapshot_current(void)
 {
 	Datum		snapshot = OidFunctionCall0(F_PG_CURRENT_SNAPSHOT);
+	char	   *text = OidOutputFunctionCall(F_PG_SNAPSHOT_OUT, snapshot);
 
-	return oe_snapshot_parse(OidOutputFunctionCall(F_PG_SNAPSHOT_OUT, snapshot));
+	if (last_current == NULL || strcmp(last_current->text, text) != 0)
+		last_current = parse(text);
+	else
+		oe_snapshot_ref(last_current);
+	pfree(text);
+	return last_current;
 }
 
 void
