@@ -336,10 +336,16 @@ forgive_after_opening(OeEndpoint *endpoint, TimestampTz now)
 static void
 note_change(OeEndpoint *endpoint, uint32 change, TimestampTz failing_since, TimestampTz now)
 {
+	OeHealthState state;
+
 	if (change & OE_HEALTH_OPENED)
-		ereport(LOG,
-				(errmsg("order_engine stops sending to endpoint \"%s\" for a while: it fails",
-						endpoint->name)));
+	{
+		oe_health_get(endpoint->health, &state);
+		if (state.breaker_opens == 1)	/* not after each probe */
+			ereport(LOG,
+					(errmsg("order_engine stops sending to endpoint \"%s\" for a while: it fails",
+							endpoint->name)));
+	}
 	if (change & OE_HEALTH_RECOVERED)
 	{
 		endpoint->recovered_since = failing_since != 0 ? failing_since : now;
