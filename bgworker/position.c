@@ -105,13 +105,16 @@ select_now(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes, co
 	return oe_worker_execute_now(plan, sql, nargs, argtypes, values, NULL, SPI_OK_SELECT);
 }
 
-/* Which number was given last?  The first that asks after a start finds out for all. */
+/*
+ * Which number was given last?  Every worker asks when it starts: the tables may
+ * have come with a restore, and then know more than shared memory does.
+ */
 static void
 initialize(void)
 {
 	static SPIPlanPtr plan = NULL;
 	uint64		n[2];
-	uint64		expected = 0;
+	uint64		last = pg_atomic_read_u64(last_n());
 
 	if (initialized)
 		return;
@@ -128,9 +131,14 @@ initialize(void)
 	}
 	SPI_freetuptable(SPI_tuptable);
 
-	/* 0 is "not known", so count from 1 */
-	if (pg_atomic_compare_exchange_u64(last_n(), &expected, Max(Max(n[0], n[1]), 1)))
-		pg_atomic_write_u32(current_table(), n[1] > n[0] ? 1 : 0);
+	while (last < Max(n[0], n[1]))
+	{
+		if (pg_atomic_compare_exchange_u64(last_n(), &last, Max(n[0], n[1])))
+		{
+			pg_atomic_write_u32(current_table(), n[1] > n[0] ? 1 : 0);
+			break;
+		}
+	}
 	turning = (n[0] != 0 && n[1] != 0);
 	n_at_turn = Max(n[0], n[1]);
 	initialized = true;

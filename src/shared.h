@@ -59,7 +59,7 @@ typedef struct OeDatabaseSlot
 	TimestampTz hold_until;		/* the launcher starts no worker before */
 
 	/* of the position tables, which the workers share */
-	pg_atomic_uint64 position_n;	/* number of the last record; 0: not known yet */
+	pg_atomic_uint64 position_n;	/* number of the last record, or less before a worker looked */
 	pg_atomic_uint32 position_table;	/* in use: 0 or 1 */
 
 	OeWorkerSlot workers[OE_MAX_WORKERS];
