@@ -375,6 +375,9 @@ BEGIN
 		RAISE EXCEPTION 'endpoint "%" already exists', name USING ERRCODE = 'duplicate_object';
 	END IF;
 	PERFORM order_engine.add_secret(e.endpoint_id, 'signing', key);
+	IF e.client_certificate IS NOT NULL THEN
+		PERFORM order_engine.add_secret(e.endpoint_id, 'client_key', convert_to(client_key, 'UTF8'));
+	END IF;
 	RETURN order_engine.show_secret(key);
 END
 $$;
