@@ -76,6 +76,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'function', 'place_hold'),
 	('operator', 'function', 'position_backlog'),	-- behind endpoint_status
 	('operator', 'function', 'publish_machine'),
+	('operator', 'function', 'redrive'),
 	('operator', 'function', 'reencrypt_secrets'),
 	('operator', 'function', 'release_hold'),
 	('operator', 'function', 'replay'),
