@@ -71,13 +71,14 @@ SELECT * FROM record(13, 65535, at('s4'), split => at('s3'));
 -- an express lane with a place of its own
 SELECT * FROM record(14, 65535, at('s3'), at('s5'), :'d', split => at('s3'));
 SELECT before IS NOT NULL AS before, upto IS NOT NULL AS upto FROM order_engine.endpoint_position ORDER BY 1;
--- the backlog is done up to the split
+-- the backlog is done up to the split: the lane beyond it stays where it is
 SELECT * FROM record(15, 65535, at('s3'));
--- both go on as one
-SELECT * FROM record(16, 65535, at('s5'));
+-- it ends, which a record without a place says, and the other goes on for both
+SELECT * FROM record(16, 65535, NULL, split => at('s3'));
+SELECT * FROM record(17, 65535, at('s5'));
 SELECT before IS NOT NULL AS before, upto IS NOT NULL AS upto FROM order_engine.endpoint_position ORDER BY 1;
 -- a replay's record is none of the ordinary course
-INSERT INTO order_engine.position_0 (n, endpoint_id, shards, replay_id, id, recorded_at) VALUES (17, :shop, 65535, 1, :'a', now());
+INSERT INTO order_engine.position_0 (n, endpoint_id, shards, replay_id, id, recorded_at) VALUES (18, :shop, 65535, 1, :'a', now());
 SELECT * FROM lag;
 
 -- retries are undelivered, too
@@ -91,7 +92,7 @@ SELECT retrying, parked, next_attempt_at, oldest_undelivered_at = order_engine.u
 -- health as it was last recorded
 CREATE VIEW health AS SELECT state, breaker, since, next_attempt_at, last_success_at, last_error_at, last_error, failing_since, failures FROM order_engine.endpoint_status;
 INSERT INTO order_engine.position_1 (n, endpoint_id, shards, seen, recorded_at, last_success_at, last_error_at, last_error, failing_since, failures, breaker_opens, open_until)
-VALUES (18, :shop, 65535, at('s5'), now(), '2020-01-01', '2020-01-02', 'connection refused', '2020-01-01 12:00', 7, 2, '2100-02-02');
+VALUES (19, :shop, 65535, at('s5'), now(), '2020-01-01', '2020-01-02', 'connection refused', '2020-01-01 12:00', 7, 2, '2100-02-02');
 SELECT * FROM health;
 UPDATE order_engine.position_1 SET open_until = '2020-01-03', paused_until = '2100-03-03';
 SELECT * FROM health;
@@ -131,7 +132,7 @@ SELECT * FROM advice;
 SELECT order_engine.alter_endpoint('shop', after_dead => 'block');
 SELECT * FROM advice;
 SELECT order_engine.discard_dead_letters('shop');
-UPDATE order_engine.position_1 SET seen = at('s4') WHERE n = 18;
+UPDATE order_engine.position_1 SET seen = at('s4') WHERE n = 19;
 SELECT * FROM advice;
 UPDATE order_engine.outbox SET created_at = '2020-01-01' WHERE id = :'e';
 SELECT * FROM advice;

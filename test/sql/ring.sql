@@ -68,19 +68,21 @@ SELECT held_by FROM order_engine.outbox_leaf_holders(0::smallint);
 SELECT put_position(6, :old, 65535, (SELECT format('%s:%s:', max(txid::text::bigint) + 1, max(txid::text::bigint) + 1)::pg_snapshot FROM order_engine.outbox WHERE leaf = 0));
 SELECT pg_snapshot_xmax(seen) < pg_snapshot_xmax(writers) AS older FROM order_engine.position_0, order_engine.outbox_leaf WHERE n = 6;
 SELECT held_by FROM order_engine.outbox_leaf_holders(0::smallint);
--- both halves of one that is split; an old split record says nothing
+-- both halves of one that is split, until a record without a place says that the express lane has ended
 SELECT put_position(7, :old, 65535, '3:3:', '3:3:');
 SELECT held_by FROM order_engine.outbox_leaf_holders(0::smallint);
 SELECT put_position(8, :old, 65535, pg_current_snapshot());
 SELECT held_by FROM order_engine.outbox_leaf_holders(0::smallint);
+SELECT put_position(9, :old, 65535, NULL, '3:3:');
+SELECT held_by FROM order_engine.outbox_leaf_holders(0::smallint);
 -- the record of a replay is about the replay
-SELECT put_position(9, :old, 65535, NULL, NULL, 1);
+SELECT put_position(10, :old, 65535, NULL, NULL, 1);
 SELECT held_by FROM order_engine.outbox_leaf_holders(0::smallint);
 -- paused and disabled ones hold it, too; so does one of another database, wherever it is
 UPDATE order_engine.endpoint SET status = 'paused' WHERE name = 'old';
-SELECT put_position(10, :old, 65535, '3:3:');
+SELECT put_position(11, :old, 65535, '3:3:');
 SELECT held_by FROM order_engine.outbox_leaf_holders(0::smallint);
-SELECT put_position(11, :old, 65535, pg_current_snapshot());
+SELECT put_position(12, :old, 65535, pg_current_snapshot());
 UPDATE order_engine.endpoint SET owner = 'another' WHERE name = 'new';
 SELECT held_by FROM order_engine.outbox_leaf_holders(0::smallint);
 UPDATE order_engine.endpoint SET owner = order_engine.database_identity();
@@ -103,7 +105,7 @@ ROLLBACK;
 BEGIN;
 -- it stands behind the third event and has done the fifth as well
 INSERT INTO order_engine.position_0 (n, endpoint_id, shards, seen, upto, txid, id, done, recorded_at)
-	SELECT 12, :old, 65535, '3:3:', pg_current_snapshot(), o.txid, o.id, ARRAY[d.id], now()
+	SELECT 13, :old, 65535, '3:3:', pg_current_snapshot(), o.txid, o.id, ARRAY[d.id], now()
 	FROM order_engine.outbox o, order_engine.outbox d WHERE o.aggregateid = '3' AND d.aggregateid = '5';
 SELECT order_engine.give_up_outbox_leaf(0::smallint);
 SELECT name, status, status_reason FROM order_engine.endpoint ORDER BY endpoint_id;
@@ -125,7 +127,7 @@ SET ROLE ring_operator;
 SELECT leaf, state, held_by FROM order_engine.outbox_ring_status WHERE state <> 'free' ORDER BY leaf;
 SELECT count(*) FROM order_engine.delivery_attempt;
 SELECT order_engine.give_up_outbox_leaf(0::smallint);
-SELECT order_engine.emit_news('old', 'endpoint.test', '{}');
+SELECT order_engine.append_event('endpoint', 'old', 'endpoint.test', '{}');
 RESET ROLE;
 SELECT order_engine.revoke_access('ring_operator');
 DROP ROLE ring_operator;
