@@ -248,27 +248,27 @@ sub webhook_id
 	return 'evt_' . ($uuid =~ s/-//gr);
 }
 
-=head2 emit_sql($aggregateid, $from, $to)
+=head2 emit_sql($aggregateid, $from, $to [, $type])
 
 SQL that emits events with the sequence numbers $from to $to, each in a
 transaction of its own. The aggregate is an SQL expression that may use i, the
-number. The receiver checks the sequence as it does that of an order, because the
-payload has it.
+number, and so is the type ('test.event'). The receiver checks the sequence as it
+does that of an order, because the payload has it.
 
 =cut
 
 sub emit_sql
 {
-	my ($aggregateid, $from, $to) = @_;
+	my ($aggregateid, $from, $to, $type) = @_;
 
 	return sprintf(q{
 		DO $$ BEGIN
 			FOR i IN %d..%d LOOP
-				PERFORM order_engine.emit('test', (%s)::text, 'test.event',
+				PERFORM order_engine.emit('test', (%s)::text, %s,
 					jsonb_build_object('sequence', i));
 				COMMIT;
 			END LOOP;
-		END $$}, $from, $to, $aggregateid);
+		END $$}, $from, $to, $aggregateid, $type // "'test.event'");
 }
 
 =head2 $node->emit_many($aggregateid, $from, $to [, $database])

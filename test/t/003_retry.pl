@@ -47,8 +47,10 @@ $receiver->rules(
 	{ path => '/shop', aggregateid => 'bad', times => 2, status => 500 });
 $node->emit_many("CASE WHEN i <= 5 THEN 'bad' ELSE 'good' || i END", 1, 50);
 $receiver->wait_for('/shop', accepted => 45);
-is(status_of('shop', 'retrying, last_error'),
-	'1|HTTP status 500', 'endpoint_status tells of the event that is tried again');
+$node->wait_for_value(
+	"SELECT retrying || last_error FROM order_engine.endpoint_status WHERE name = 'shop'",
+	'1HTTP status 500');
+pass('endpoint_status tells of the event that is tried again');
 is(sequences($receiver, '/shop', 'bad'), '1', 'what follows a failed event waits');
 my $stats = $receiver->wait_for('/shop', accepted => 50);
 is($stats->{requests}, 52, 'two attempts more than events');
@@ -165,20 +167,39 @@ $receiver->control({ release => $true, rules => [] });
 $node->call('drop_endpoint', { name => 'slow' });
 
 #
-# A receiver that is down
+# A receiver that is down: the circuit breaker opens, and nothing is written
+# about single events
 #
+my %breaker = (breaker_open => '50 ms', breaker_open_max => '200 ms');
+
+sub retries_written
+{
+	return $node->value(q{
+		SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'delivery_retry'});
+}
+
 my $fragile = OrderEngine::Receiver->new;
 $node->create_endpoint($fragile, 'down',
-	retry_schedule => [ '0', ('100 ms') x 60 ], path => '/down');
+	retry_schedule => [ '0', ('100 ms') x 5 ], policy => \%breaker);
 $node->emit_many("'d' || i % 10", 1, 50);
 $fragile->wait_for('/down', accepted => 50);
+$node->wait_for_value("SELECT order_engine.undelivered('down')", '0');
+my $written = retries_written();
+cmp_ok($written, '>', 0, 'statistics tell of the retries so far');
 $fragile->stop;
 $node->emit_many("'d' || i % 10", 51, 100);
-poll_until('retries', sub { retries() >= 10 });
+$node->wait_for_value(q{
+	SELECT breaker <> 'closed' FROM order_engine.endpoint_status WHERE name = 'down'}, 't');
+pass('the circuit breaker opens');
 my $error = status_of('down', 'last_error');
 diag("error of a receiver that is down: $error");
 like($error, qr/connect/i, 'the error says so');
 $node->emit_many("'d' || i % 10", 101, 150);
+# more attempts than the schedule has for each of the ten that are first
+$node->wait_for_value(q{
+	SELECT failures > 10 * 6 FROM order_engine.endpoint_status WHERE name = 'down'}, 't');
+is(status_of('down', 'failing_since IS NOT NULL, retrying, parked, dead, order_engine.undelivered(name)'),
+	't|0|0|0|100', 'endpoint_status tells of the endpoint, not of events');
 $fragile->start;
 poll_until('all events', sub {
 	my %got = map { $_->{id} => 1 } $fragile->requests('/down');
@@ -190,27 +211,27 @@ foreach my $i (0 .. 9)
 		join(' ', map { $_ * 10 + $i } ($i ? 0 : 1) .. ($i ? 14 : 15)),
 		"order of aggregate $i");
 }
-$node->wait_for_value('SELECT count(*) FROM order_engine.delivery_retry', '0');
+$node->wait_for_value("SELECT order_engine.undelivered('down')", '0');
+$node->wait_for_value(q{
+	SELECT breaker FROM order_engine.endpoint_status WHERE name = 'down'}, 'closed');
+is(status_of('down', 'dead, failures'), '0|0', 'no attempt was used up');
+is(retries_written(), $written, 'no row was written for any of the events');
 $node->call('drop_endpoint', { name => 'down' });
 $fragile->stop;
 
 #
-# More aggregates that fail than the worker cares to remember
+# One that answers, but fails whatever it gets, is no better
 #
 my $count = 4000;
 $receiver->rules({ path => '/wide', status => 500 });
-$node->create_endpoint($receiver, 'wide', retry_schedule => [ '0', ('1 s') x 60 ],
-	max_in_flight => 64);
+$node->create_endpoint($receiver, 'wide', retry_schedule => [ '0', '1 s' ],
+	max_in_flight => 64, policy => \%breaker);
 $node->create_endpoint($receiver, 'healthy');
 my $before = $receiver->stats('/healthy')->{accepted};
 my $writer = $node->session;
-my $most = 0;
 $writer->send(emit_sql("'w' || i", 1, $count));
-poll_until('the healthy endpoint', sub {
-	my $now = retries();
-	$most = $now if $now > $most;
-	return $receiver->stats('/healthy')->{accepted} == $before + $count;
-});
+poll_until('the healthy endpoint',
+	sub { $receiver->stats('/healthy')->{accepted} == $before + $count });
 ok(defined $writer->receive, 'the writer is done');
 $writer->quit;
 pass('an endpoint that fails does not keep another from its events');
@@ -218,15 +239,46 @@ cmp_ok($receiver->stats('/wide')->{unique}, '<', 3000,
 	'the one that fails stops reading');
 is(status_of('wide', 'lag IS NOT NULL'), 't', 'and is seen to be behind');
 $receiver->rules;
+poll_until('the recovered endpoint',
+	sub { $receiver->stats('/wide')->{accepted} == $count });
+$node->wait_for_value("SELECT order_engine.undelivered('wide')", '0');
+is(retries_written(), $written, 'no row was written for any of the events');
+$stats = $receiver->stats('/wide');
+is($stats->{repeated}, 0, 'nothing is sent again once it was accepted');
+is($node->value('SELECT count(*) FROM order_engine.dead_letter'), '0', 'nothing is dead');
+$node->call('drop_endpoint', { name => 'wide' });
+
+#
+# More events that fail, of an endpoint that takes others, than the worker cares
+# to remember
+#
+$receiver->rules({ path => '/picky', type => 'test.poison', status => 500 });
+$node->create_endpoint($receiver, 'picky', retry_schedule => [ '0', ('1 s') x 60 ],
+	max_in_flight => 64);
+$before = $receiver->stats('/healthy')->{accepted};
+$writer = $node->session;
+my $most = 0;
+$writer->send(emit_sql("'p' || i", 1, $count,
+	"CASE WHEN i % 2 = 0 THEN 'test.poison' ELSE 'test.event' END"));
+poll_until('the healthy endpoint', sub {
+	my $now = retries();
+	$most = $now if $now > $most;
+	return $receiver->stats('/healthy')->{accepted} == $before + $count;
+});
+ok(defined $writer->receive, 'the writer is done');
+$writer->quit;
+$node->wait_for_value('SELECT count(*) >= 1000 FROM order_engine.delivery_retry', 't');
+is(status_of('picky', 'lag IS NOT NULL'), 't', 'with so many retries it stops reading');
+$receiver->rules;
 poll_until('the recovered endpoint', sub {
 	my $now = retries();
 	$most = $now if $now > $most;
-	return $receiver->stats('/wide')->{accepted} == $count;
+	return $receiver->stats('/picky')->{accepted} == $count;
 });
-diag("at most $most rows in delivery_retry for $count events that fail");
-cmp_ok($most, '<=', 1000 + 1024 + 500, 'what the worker keeps in mind is bounded');
+diag("at most $most rows in delivery_retry for @{[ $count / 2 ]} events that fail");
+cmp_ok($most, '<=', 1000 + 1024, 'what the worker keeps in mind is bounded');
 $node->wait_for_value('SELECT count(*) FROM order_engine.delivery_retry', '0');
-$stats = $receiver->stats('/wide');
+$stats = $receiver->stats('/picky');
 is($stats->{repeated}, 0, 'nothing is sent again once it was accepted');
 is($node->value('SELECT count(*) FROM order_engine.dead_letter'), '0', 'nothing is dead');
 $node->stop;
