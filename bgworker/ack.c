@@ -267,7 +267,7 @@ bool
 oe_ack_pending(TimestampTz now)
 {
 	return oe_position_pending() || oe_notes != NIL ||
-		TimestampDifferenceExceeds(all_recorded_at, now, RECORD_ALL_MS);
+		(TimestampDifferenceExceeds(all_recorded_at, now, RECORD_ALL_MS) && oe_position_moved());
 }
 
 void

@@ -510,9 +510,11 @@ has_moved(const OeLane *lane)
 		(place->seen != lane->recorded_seen || place->upto != lane->recorded_upto);
 }
 
-static void
-mark_all_that_moved(void)
+/* Finds lanes that moved: whether there is one, or marks them all. */
+static bool
+find_moved(bool mark)
 {
+	bool		found = false;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &oe_endpoints)
@@ -524,10 +526,21 @@ mark_all_that_moved(void)
 		{
 			OeLane	   *lane = dlist_container(OeLane, node, lanes.cur);
 
-			if (has_moved(lane))
-				oe_lane_dirty(lane);
+			if (!has_moved(lane))
+				continue;
+			if (!mark)
+				return true;
+			oe_lane_dirty(lane);
+			found = true;
 		}
 	}
+	return found;
+}
+
+bool
+oe_position_moved(void)
+{
+	return find_moved(false);
 }
 
 void
@@ -537,7 +550,7 @@ oe_position_write(bool all, TimestampTz now)
 	ListCell   *lc;
 
 	if (all)
-		mark_all_that_moved();
+		(void) find_moved(true);
 	if (!oe_position_pending())
 		return;
 	appender = oe_append_begin(oe_relid(pg_atomic_read_u32(current_table()) == 0 ?

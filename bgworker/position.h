@@ -29,6 +29,9 @@ extern void oe_position_write(bool all, TimestampTz now);
 /* Is there anything to record? */
 extern bool oe_position_pending(void);
 
+/* Is there a lane that moved, be it only past events that are not for its endpoint? */
+extern bool oe_position_moved(void);
+
 /*
  * Lets the two tables change places when it is time: for the first worker only,
  * in no transaction.
