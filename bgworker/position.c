@@ -555,6 +555,11 @@ oe_position_write(bool all, TimestampTz now)
 		return;
 	appender = oe_append_begin(oe_relid(pg_atomic_read_u32(current_table()) == 0 ?
 										OE_REL_POSITION_0 : OE_REL_POSITION_1), NUM_COLS, false);
+
+	/* before those of the lanes that go on: a new express lane is not void, and health is theirs */
+	foreach(lc, ended)
+		append_void(appender, lfirst(lc), now);
+	ended = NIL;
 	while (!dlist_is_empty(&oe_dirty_lanes))
 	{
 		OeLane	   *lane = dlist_head_element(OeLane, dirty_node, &oe_dirty_lanes);
@@ -564,9 +569,6 @@ oe_position_write(bool all, TimestampTz now)
 		if (lane->endpoint->configured)
 			append_record(appender, lane, now);
 	}
-	foreach(lc, ended)
-		append_void(appender, lfirst(lc), now);
-	ended = NIL;
 	oe_append_end(appender);
 }
 
