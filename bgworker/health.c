@@ -444,8 +444,9 @@ oe_health_settle(OeHealth *health, const OeHealthPolicy *policy, bool probe,
 		record->failures = 0;
 		record->disable_told_at = 0;
 	}
-	else if (verdict != OE_VERDICT_NEUTRAL)
+	else if (error != NULL)
 	{
+		/* also what says nothing of the breaker: an endpoint that only ever asks to wait */
 		if (record->failing_since == 0)
 			record->failing_since = now;
 		if (record->failures < INT_MAX)

@@ -313,9 +313,9 @@ test_failures(void)
 	is_int(attempt(a, OE_VERDICT_BAD), 0, "a failure");
 	is_int(state_of(a).failing_since, START, "it is failing since then");
 	now += SECOND;
-	is_int(attempt(a, OE_VERDICT_NEUTRAL), 0, "one that is not its fault");
-	is_int(state_of(a).failures, 1, "does not count");
-	is_int(state_of(a).last_error_at, now, "but is told");
+	is_int(attempt(a, OE_VERDICT_NEUTRAL), 0, "one that says nothing of the breaker");
+	is_int(state_of(a).failures, 2, "is a failure all the same");
+	is_int(state_of(a).last_error_at, now, "and is told");
 	is_str(state_of(a).last_error, "it failed", "with its error");
 	is_int(attempt(a, OE_VERDICT_GOOD), 0, "a success");
 	is_int(state_of(a).failing_since, 0, "ends it");
