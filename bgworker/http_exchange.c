@@ -155,9 +155,14 @@ on_header(char *data, size_t size, size_t nitems, void *arg)
 	}
 	else if (len > sizeof(name) - 1 && strncasecmp(data, name, sizeof(name) - 1) == 0)
 	{
+		const char *value = data + sizeof(name) - 1;
+		size_t		valuelen = len - (sizeof(name) - 1);
 		int64_t		delay;
 
-		if (oe_retry_after_parse(data + sizeof(name) - 1, len - (sizeof(name) - 1),
+		/* the line comes with its end */
+		while (valuelen > 0 && (value[valuelen - 1] == '\n' || value[valuelen - 1] == '\r'))
+			valuelen--;
+		if (oe_retry_after_parse(value, valuelen,
 								 (int64_t) time(NULL) * 1000000, &delay))
 			x->retry_after = delay;
 	}
