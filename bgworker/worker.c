@@ -148,6 +148,7 @@ reload_settings(void)
 	configure_http();
 	oe_config_changed = true;	/* the file with the keys of secrets may have changed */
 	oe_maintenance_reschedule(GetCurrentTimestamp());
+	next_ring = next_log_turn = 0;	/* what is kept may be kept for less */
 	oe_feed_look();				/* the interval may be shorter now */
 
 	/*
