@@ -37,7 +37,9 @@ sub attempts
 		ORDER BY attempted_at});
 }
 
-$node->create_endpoint($receiver, 'shop', retry_schedule => [ '100 ms', '100 ms', '100 ms' ]);
+# most of these attempts fail, and the endpoint shall be sent to all the same
+$node->create_endpoint($receiver, 'shop', retry_schedule => [ '100 ms', '100 ms', '100 ms' ],
+	policy => { breaker_min_attempts => 1000 });
 
 deliver('failures');
 $node->wait_for_value('SELECT count(*) FROM order_engine.delivery_attempt', '2');
