@@ -5,7 +5,7 @@
  * Lifecycle: a static background worker, started after recovery and restarted
  * by the postmaster; it is connected to no database.  Workers are dynamic and
  * never restarted by the postmaster: the launcher looks at each one that ended
- * and starts it again, after a pause that doubles while it ends early.  When
+ * and starts it again, after a pause that doubles while it fails early.  When
  * order_engine.workers changes, the old set ends by itself, and the new one is
  * started, at once, when the last of the old has ended.
  *
@@ -233,6 +233,10 @@ check_worker(OeWorkerSlot *slot, Supervised *s, TimestampTz now)
 		case OE_END_RESHARD:
 			s->pause_ms = 0;
 			s->not_before = now;
+			return;
+		case OE_END_TOLD:
+			s->pause_ms = 0;
+			s->not_before = TimestampTzPlusMilliseconds(now, MIN_PAUSE_MS);
 			return;
 		case OE_END_HELD:
 		case OE_END_NO_EXTENSION:

@@ -90,6 +90,8 @@ on_sigterm(SIGNAL_ARGS)
 	int			save_errno = errno;
 
 	shutdown_requested = true;
+	if (oe_my_slot != NULL && oe_my_slot->end == OE_END_UNKNOWN)
+		oe_my_slot->end = OE_END_TOLD;
 	if (IsTransactionState())
 	{
 		InterruptPending = true;

@@ -170,6 +170,8 @@ oe_worker_is_superfluous(void)
 	name = get_database_name(MyDatabaseId);
 	listed = name != NULL && oe_database_is_listed(name);
 	CommitTransactionCommand();
+	if (!listed && oe_my_slot != NULL)
+		oe_my_slot->end = OE_END_RESHARD;
 	return !listed;
 }
 
