@@ -124,6 +124,7 @@ $most = 0;
 $begin = time;
 $node->configure('order_engine.databases' => 'postgres');
 $receiver->wait_for('/cold', accepted => 500);
+my $started = $node->value('SELECT extract(epoch FROM started_at) FROM order_engine.stat_worker');
 my @first_new = new_items();
 poll_until('an express lane', sub {
 	$node->value('SELECT count(before) FROM order_engine.endpoint_position') ne '0'
@@ -137,8 +138,8 @@ $again = time - $again;
 my @more_new = new_items();
 $stats = wait_for_all('/cold', $events + 1000);
 $left = left_behind('/cold', @more_new);
-diag(sprintf('cold start with %d events: the first after %.0f ms; a crash after %d events, the next %.0f ms after the server was up; %d duplicates; new items through with %.0f %% to come; worker %.1f MB',
-	$events, 1000 * ($stats->{first} - $begin), $crash, 1000 * $again,
+diag(sprintf('cold start with %d events: the first %.0f ms after it was told to start, %.0f ms after the worker's start; a crash after %d events, the next %.0f ms after the server was up; %d duplicates; new items through with %.0f %% to come; worker %.1f MB',
+	$events, 1000 * ($stats->{first} - $begin), 1000 * ($stats->{first} - $started), $crash, 1000 * $again,
 	$stats->{duplicates}, 100 * $left, $most));
 cmp_ok($left, '>', 0.25, 'new items are not starved, before and after a crash');
 # results of one flush and what was under way, see FLUSH_RESULTS in worker.c

@@ -6,7 +6,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use OrderEngine qw(poll_until percentile);
-use OrderEngine::Load qw($long rss latencies show_latencies start_writers);
+use OrderEngine::Load qw($long rss cpu_seconds latencies show_latencies start_writers);
 use OrderEngine::Receiver;
 use Test::More;
 use Time::HiRes qw(time);
@@ -29,6 +29,8 @@ sub measure
 	my ($what) = @_;
 	my $count = $rate * $seconds;
 	my $mark = $node->value('SELECT clock_timestamp()');
+	my $worker = $node->wait_for_worker;
+	my $cpu = cpu_seconds($worker);
 	my ($writer) = start_writers($node, 1, "CALL trickle($rate, $count)");
 
 	defined $writer->receive or die $writer->error;
@@ -38,7 +40,8 @@ sub measure
 	my @latencies = latencies($node, $receiver, '/healthy',
 		"type = 'trickle.event' AND created_at > '$mark'");
 	is(scalar @latencies, $count, "$what: all came");
-	diag(sprintf('%-18s %s', "$what:", show_latencies(@latencies)));
+	diag(sprintf('%-18s %s; worker: %.0f ms of the processor each second', "$what:",
+		show_latencies(@latencies), 1000 * (cpu_seconds($worker) - $cpu) / $seconds));
 	return @latencies;
 }
 
@@ -55,6 +58,7 @@ sub end_worker
 	diag(sprintf('%-18s the worker ended after %.0f ms', "$what:", 1000 * $took));
 	cmp_ok($took, '<', 5, "$what: the worker ends when it is told to");
 	$node->wait_for_worker(undef, $pid);
+	diag(sprintf('%-18s another came after %.0f ms', '', 1000 * (time - $begin)));
 	return;
 }
 
