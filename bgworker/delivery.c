@@ -645,6 +645,18 @@ oe_endpoint_forgive(OeEndpoint *endpoint, TimestampTz now)
 
 /* ---------- what a restart brings back ---------- */
 
+/* Its row was written before base came to it: the lane shall not bring it again. */
+static void
+know_unless_passed(OeLane *lane, const OeDelivery *d)
+{
+	const OePlace *base = oe_lane_place(lane);
+
+	if (!oe_snapshot_sees(base->seen, d->place.txid) &&
+		(base->upto == NULL || !oe_snapshot_sees(base->upto, d->place.txid) ||
+		 oe_place_compare_row(base, d->place.txid, &d->place.id) < 0))
+		oe_lane_known(lane, &d->place.id);
+}
+
 void
 oe_delivery_restore(OeEndpoint *endpoint, int shard, const char *aggregate,
 					const OeNote *stored, uint64 after_txid, bool blocked)
@@ -674,10 +686,9 @@ oe_delivery_restore(OeEndpoint *endpoint, int shard, const char *aggregate,
 	if (stored->attempts > 0)
 		count_retry(d);
 
-	if (!oe_snapshot_sees(base->seen, d->place.txid) &&
-		(base->upto == NULL || !oe_snapshot_sees(base->upto, d->place.txid) ||
-		 oe_place_compare_row(base, d->place.txid, &d->place.id) < 0))
-		oe_lane_known(lane, &d->place.id);
+	know_unless_passed(lane, d);
+	if (lane->partner != NULL)
+		know_unless_passed(lane->partner, d);
 
 	if (!endpoint->ordered)
 	{

@@ -166,6 +166,7 @@ struct OeLane
 	size_t		bytes;			/* of the events that are in memory for it */
 	int			held_back;
 	struct known_hash *known;	/* events beyond base that need no reading again; NULL: none */
+	OeSnapshot *known_until;	/* where this is seen nothing is known any more */
 	dlist_head	ready;
 
 	bool		dirty;			/* to be recorded with the next flush */
@@ -307,6 +308,9 @@ extern pg_uuid_t *oe_lane_done_beyond(OeLane *lane, int *n);
 extern void oe_lane_known(OeLane *lane, const pg_uuid_t *id);
 extern bool oe_lane_take_known(OeLane *lane, const pg_uuid_t *id);
 extern bool oe_lane_knows(const OeLane *lane);
+
+/* Forgets them all when it has passed every one. */
+extern void oe_lane_forget_known(OeLane *lane);
 
 /* ---------- delivery.c ---------- */
 

@@ -249,12 +249,18 @@ oe_lane_of(OeEndpoint *endpoint, int shard)
 	return NULL;
 }
 
+static bool
+is_attentive(const OeLane *lane)
+{
+	return lane->held_back > 0 || oe_lane_knows(lane);
+}
+
 static void
 release_lane(OeLane *lane)
 {
 	if (lane->dirty)
 		dlist_delete(&lane->dirty_node);
-	if (lane->held_back > 0 || oe_lane_knows(lane))
+	if (is_attentive(lane))
 		oe_attentive_lanes--;
 	if (lane->known != NULL)
 		known_destroy(lane->known);
@@ -262,17 +268,44 @@ release_lane(OeLane *lane)
 	oe_snapshot_unref(lane->base.upto);
 	oe_snapshot_unref(lane->recorded_seen);
 	oe_snapshot_unref(lane->recorded_upto);
+	oe_snapshot_unref(lane->known_until);
 	oe_split_unref(lane->split);
 	leave_cursor(lane);
 	dlist_delete(&lane->node);
 }
 
+/* What is known of events that the lane has not read yet. */
+static void
+inherit_known(OeLane *heir, OeLane *lane)
+{
+	known_iterator it;
+	KnownEntry *entry;
+	bool		found;
+
+	if (!oe_lane_knows(lane))
+		return;
+	if (heir->known == NULL)
+	{
+		heir->known = known_create(heir->endpoint->context, 64, NULL);
+		heir->known_until = oe_snapshot_ref(lane->known_until);
+	}
+	known_start_iterate(lane->known, &it);
+	while ((entry = known_iterate(lane->known, &it)) != NULL)
+		(void) known_insert(heir->known, entry->id, &found);
+}
+
 void
 oe_lane_end(OeLane *lane, OeLane *heir)
 {
+	bool		was_attentive = is_attentive(heir);
 	dlist_iter	iter;
 
 	Assert(dlist_is_empty(&lane->window));
+	if (lane->replay == NULL)
+		inherit_known(heir, lane);
+	heir->held_back += lane->held_back;
+	if (!was_attentive && is_attentive(heir))
+		oe_attentive_lanes++;
 	dlist_foreach(iter, &lane->endpoint->all)
 	{
 		OeDelivery *d = dlist_container(OeDelivery, all_node, iter.cur);
@@ -379,7 +412,10 @@ oe_lane_known(OeLane *lane, const pg_uuid_t *id)
 	bool		found;
 
 	if (lane->known == NULL)
+	{
 		lane->known = known_create(lane->endpoint->context, 64, NULL);
+		lane->known_until = oe_snapshot_current();
+	}
 	if (lane->known->members == 0 && lane->held_back == 0)
 		oe_attentive_lanes++;
 	(void) known_insert(lane->known, *id, &found);
@@ -399,6 +435,21 @@ oe_lane_take_known(OeLane *lane, const pg_uuid_t *id)
 	if (lane->known->members == 0 && lane->held_back == 0)
 		oe_attentive_lanes--;
 	return true;
+}
+
+/*
+ * Some are never read: after the number of workers has changed those of other
+ * shards, and beside an express lane those that the other lane takes.
+ */
+void
+oe_lane_forget_known(OeLane *lane)
+{
+	if (!oe_lane_knows(lane) || lane->replay != NULL ||
+		!oe_snapshot_covers(lane->cursor->place.seen, lane->known_until))
+		return;
+	known_reset(lane->known);
+	if (lane->held_back == 0)
+		oe_attentive_lanes--;
 }
 
 /* ---------- the window ---------- */

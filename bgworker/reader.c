@@ -178,6 +178,19 @@ oe_snapshot_sees(const OeSnapshot *snapshot, uint64 txid)
 	return true;
 }
 
+bool
+oe_snapshot_covers(const OeSnapshot *snapshot, const OeSnapshot *other)
+{
+	if (snapshot->xmax < other->xmax)
+		return false;
+	for (int i = 0; i < snapshot->nxip; i++)
+	{
+		if (oe_snapshot_sees(other, snapshot->xip[i]))
+			return false;
+	}
+	return true;
+}
+
 /* The list may be long, and a new snapshot can only be the same as the last one. */
 OeSnapshot *
 oe_snapshot_current(void)

@@ -88,6 +88,9 @@ extern OeSnapshot *oe_snapshot_ref(OeSnapshot *snapshot);
 extern void oe_snapshot_unref(OeSnapshot *snapshot);
 extern bool oe_snapshot_sees(const OeSnapshot *snapshot, uint64 txid);
 
+/* Does it see all that the other one sees? */
+extern bool oe_snapshot_covers(const OeSnapshot *snapshot, const OeSnapshot *other);
+
 /* The active snapshot of this transaction. */
 extern OeSnapshot *oe_snapshot_current(void);
 

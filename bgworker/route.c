@@ -191,7 +191,10 @@ route_one(OeLane *lane, OeLogEvent *event, bool late, const OePlace *pair, dlist
 	bool		wanted;
 
 	if (!oe_express_takes(lane, event))
+	{
+		(void) oe_lane_take_known(lane, &event->id);
 		return;
+	}
 	if (oe_lane_take_known(lane, &event->id))
 	{
 		touch(lane, touched);
@@ -312,6 +315,11 @@ oe_route(OeCursor *cursor, OeLogEvent **events, int nevents,
 		}
 	}
 	oe_place_copy(&cursor->place, after);
+	if (after->upto == NULL && oe_attentive_lanes > 0)
+	{
+		dlist_foreach_modify(iter, &cursor->lanes)
+			oe_lane_forget_known(dlist_container(OeLane, cursor_node, iter.cur));
+	}
 
 	dlist_foreach_modify(iter, &touched)
 	{
