@@ -156,6 +156,8 @@ struct OeLane
 	OeReplay   *replay;			/* of a replay */
 	OeSplit    *split;			/* main: what the express lane beside it took over; express: its own */
 	OeLane	   *partner;		/* main and express of each other; NULL: none */
+	bool		by_birth;		/* with a split: express takes what begins behind it, else all behind it */
+	bool		closing;		/* express: the main lane comes, stop at the next rest */
 	OeCursor   *cursor;
 
 	/* done so far, without a gap; only while the window is not empty, else it is the cursor's place */
@@ -416,7 +418,7 @@ extern void oe_express_learn(OeCursor *cursor, OeLogEvent **events, int nevents,
 extern void oe_express_merge(void);
 
 /* Two lanes that were stored, new and at their places; "from" is interned. */
-extern void oe_express_restore(OeLane *main, OeLane *express, OeSnapshot *from);
+extern void oe_express_restore(OeLane *main, OeLane *express, OeSnapshot *from, bool by_birth);
 
 extern OeSnapshot *oe_express_from(const OeLane *lane);
 extern void oe_split_unref(OeSplit *split);

@@ -18,7 +18,9 @@
  *
  * Which aggregates began behind the split is remembered by a 64-bit hash, for
  * all endpoints that split at the same place together.  When there are too many
- * the express lanes stop early.  After a restart the log tells them again.
+ * the express lanes stop at the next rest.  After a restart the log tells them
+ * again, and the positions tell whether the endpoint kept an order when it split:
+ * what an operator alters meanwhile counts for the next split.
  *
  * An event that stands in the log before its predecessor makes it doubtful where
  * its aggregate began: such aggregates wait for the backlog.
@@ -61,7 +63,6 @@ struct OeSplit
 {
 	int			refcount;
 	OeSnapshot *from;
-	bool		closing;		/* the main lanes come: stop at the next rest */
 	bool		full;
 	struct born_hash *born;
 	dlist_node	node;
@@ -122,8 +123,15 @@ is_born(const OeSplit *split, const OeLogEvent *event)
 	return entry != NULL && !entry->doubtful;
 }
 
+/*
+ * A decision once made must not change: what the express lane left the main lane
+ * takes, and nobody else.  So entries stay as they are, and one too many is
+ * better than to forget an aggregate.  After a restart lanes that read in
+ * different steps may disagree whether one is doubtful: then it is, and the main
+ * lane brings again what the express lane had.
+ */
 static void
-learn(OeSplit *split, const OeLogEvent *event, bool late)
+learn(OeSplit *split, const OeLogEvent *event, bool late, bool again)
 {
 	BornEntry  *entry;
 	bool		found;
@@ -131,13 +139,10 @@ learn(OeSplit *split, const OeLogEvent *event, bool late)
 	if (event->aggregate_seq == 0 || (event->aggregate_seq > 1 && !late))
 		return;
 	if (split->born->members >= MAX_BORN)
-	{
 		split->full = true;
-		return;
-	}
 	entry = born_insert(split->born, aggregate_key(event), &found);
-	if (!found)
-		entry->doubtful = event->aggregate_seq > 1;
+	if (!found || again)
+		entry->doubtful = (found && entry->doubtful) || event->aggregate_seq > 1;
 }
 
 static bool
@@ -154,7 +159,7 @@ oe_express_learn(OeCursor *cursor, OeLogEvent **events, int nevents, const OePla
 	if (lane->kind != OE_LANE_EXPRESS)
 		return;
 	for (int i = 0; i < nevents; i++)
-		learn(lane->split, events[i], is_late(events[i], before));
+		learn(lane->split, events[i], is_late(events[i], before), false);
 }
 
 bool
@@ -163,10 +168,10 @@ oe_express_takes(const OeLane *lane, const OeLogEvent *event)
 	if (lane->split == NULL)
 		return true;
 	if (lane->kind == OE_LANE_EXPRESS)
-		return !lane->endpoint->ordered || is_born(lane->split, event);
+		return !lane->by_birth || is_born(lane->split, event);
 	if (oe_snapshot_sees(lane->split->from, event->txid))
 		return true;
-	return lane->endpoint->ordered && !is_born(lane->split, event);
+	return lane->by_birth && !is_born(lane->split, event);
 }
 
 /* ---------- begin ---------- */
@@ -181,6 +186,7 @@ begin_express(OeLane *main, OeSplit *split)
 	main->partner = oe_lane_new(main->endpoint, OE_LANE_EXPRESS, main->shards, &place, NULL);
 	main->partner->split = ref_split(split);
 	main->partner->partner = main;
+	main->by_birth = main->partner->by_birth = main->endpoint->ordered;
 	oe_lane_dirty(main->partner);
 }
 
@@ -208,39 +214,49 @@ target(OeCursor *cursor, OeSnapshot *newest)
 	OeLane	   *first = dlist_head_element(OeLane, cursor_node, &cursor->lanes);
 	OeSnapshot *upto = newest;
 
-	if (first->kind == OE_LANE_EXPRESS && (first->split->closing || first->split->full))
+	if (first->kind == OE_LANE_EXPRESS && (first->closing || first->split->full))
 		return NULL;
 	if (first->kind == OE_LANE_MAIN && first->split != NULL)
 	{
-		const OePlace *partner = &first->partner->cursor->place;
+		OeLane	   *partner = first->partner;
 
-		if (!first->endpoint->ordered)
+		if (!first->by_birth)
 			return NULL;
-		first->split->closing = true;
-		if (partner->upto != NULL)
+		if (!partner->closing)
+		{
+			oe_lane_detach(partner);
+			partner->closing = true;
+		}
+		if (partner->cursor->place.upto != NULL)
 			return NULL;		/* it is not at rest yet */
-		upto = partner->seen;
+		upto = partner->cursor->place.seen;
 	}
 	return upto == cursor->place.seen ? NULL : upto;
+}
+
+/* Main lanes beside express lanes part when they are at the split: each waits for its own partner. */
+static bool
+parts(const OeCursor *cursor)
+{
+	const OeLane *first = dlist_container(OeLane, cursor_node, cursor->lanes.head.next);
+
+	return cursor->nlanes > 1 && first->kind == OE_LANE_MAIN && first->split != NULL;
 }
 
 bool
 oe_express_may_read(OeCursor *cursor, OeSnapshot *newest)
 {
-	return cursor->place.upto != NULL || target(cursor, newest) != NULL;
+	return cursor->place.upto != NULL || parts(cursor) || target(cursor, newest) != NULL;
 }
 
 bool
 oe_express_prepare(OeCursor *cursor, OeSnapshot *newest)
 {
-	OeLane	   *first = dlist_head_element(OeLane, cursor_node, &cursor->lanes);
 	OeSnapshot *upto;
 
 	if (cursor->place.upto != NULL)
 		return true;
-
-	/* each has a partner of its own that it waits for */
-	while (first->kind == OE_LANE_MAIN && first->split != NULL && cursor->nlanes > 1)
+	while (parts(cursor))
 		oe_lane_detach(dlist_tail_element(OeLane, cursor_node, &cursor->lanes));
 	upto = target(cursor, newest);
 	if (upto == NULL)
@@ -294,7 +310,7 @@ merge_lanes(OeEndpoint *endpoint)
 
 		if (lane->kind != OE_LANE_MAIN || lane->partner == NULL || place->upto != NULL)
 			continue;
-		if (!endpoint->ordered)
+		if (!lane->by_birth)
 		{
 			if (place->seen == lane->split->from && dlist_is_empty(&lane->window))
 			{
@@ -356,7 +372,7 @@ learn_again(OeSplit *split, const OePlace *until, uint32 shards)
 			oe_place_compare_row(until, place.txid, &place.id) <= 0;
 		for (int i = 0; i < n; i++)
 		{
-			learn(split, events[i], is_late(events[i], &before));
+			learn(split, events[i], is_late(events[i], &before), true);
 			oe_event_unref(events[i]);
 		}
 		oe_snapshot_unref(before.seen);
@@ -370,7 +386,7 @@ learn_again(OeSplit *split, const OePlace *until, uint32 shards)
 }
 
 void
-oe_express_restore(OeLane *main, OeLane *express, OeSnapshot *from)
+oe_express_restore(OeLane *main, OeLane *express, OeSnapshot *from, bool by_birth)
 {
 	OeSplit    *split = NULL;
 	dlist_iter	iter;
@@ -386,6 +402,7 @@ oe_express_restore(OeLane *main, OeLane *express, OeSnapshot *from)
 	main->partner = express;
 	express->split = ref_split(split);
 	express->partner = main;
-	if (main->endpoint->ordered)
+	main->by_birth = express->by_birth = by_birth;
+	if (by_birth)
 		learn_again(split, oe_lane_place(express), express->shards);
 }

@@ -184,7 +184,8 @@ merge_cursors(bool between_reads)
 
 		/* a main lane beside an express lane waits for that alone */
 		if ((cursor->place.upto == NULL) != between_reads || cursor->replay != NULL ||
-			(first->kind == OE_LANE_MAIN && first->split != NULL) || !oe_lane_has_room(first))
+			(first->kind == OE_LANE_MAIN && first->split != NULL) || first->closing ||
+			!oe_lane_has_room(first))
 			continue;
 		for (i = 0; i < ncourses && !same_course(courses[i], cursor); i++)
 			;

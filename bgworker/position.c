@@ -41,7 +41,7 @@ enum
 {
 	COL_N, COL_ENDPOINT_ID, COL_SHARDS, COL_REPLAY_ID, COL_SPLIT, COL_SEEN, COL_UPTO, COL_TXID, COL_ID,
 	COL_DONE, COL_RECORDED_AT, COL_LAST_SUCCESS_AT, COL_LAST_ERROR_AT, COL_LAST_ERROR, COL_FAILING_SINCE,
-	COL_FAILURES, COL_PAUSED_UNTIL, COL_BREAKER_OPENS, COL_OPEN_UNTIL, NUM_COLS
+	COL_FAILURES, COL_PAUSED_UNTIL, COL_BREAKER_OPENS, COL_OPEN_UNTIL, COL_BY_BIRTH, NUM_COLS
 };
 
 /* one record as it is read */
@@ -52,6 +52,7 @@ typedef struct Record
 	uint32		shards;
 	OePlace		place;			/* seen NULL: the record is void */
 	OeSnapshot *split;			/* NULL: none */
+	bool		by_birth;		/* see OeLane */
 	pg_uuid_t  *done;
 	int			ndone;
 	OeHealthState health;
@@ -163,7 +164,7 @@ snapshot_column(HeapTuple tuple, TupleDesc desc, int column)
 
 #define RECORD_COLUMNS \
 	"n, endpoint_id, shards, split, seen, upto, txid, id, done, last_success_at, last_error_at," \
-	" last_error, failing_since, failures, paused_until, breaker_opens, open_until"
+	" last_error, failing_since, failures, paused_until, breaker_opens, open_until, by_birth"
 #define BOTH_TABLES \
 	"(SELECT * FROM order_engine.position_0 UNION ALL SELECT * FROM order_engine.position_1) AS p"
 
@@ -209,6 +210,7 @@ read_record(Record *r, HeapTuple tuple, TupleDesc desc)
 	r->health.paused_until = time_column(tuple, desc, 15);
 	r->health.breaker_opens = DatumGetInt32(SPI_getbinval(tuple, desc, 16, &isnull));
 	r->health.open_until = time_column(tuple, desc, 17);
+	r->by_birth = DatumGetBool(SPI_getbinval(tuple, desc, 18, &isnull)) && !isnull;
 }
 
 static void
@@ -280,7 +282,7 @@ make_lanes(OeEndpoint *endpoint, const char *start, Record *records, int n)
 			OeLane	   *express = oe_lane_new(endpoint, OE_LANE_EXPRESS, shards,
 											  &express_record->place, NULL);
 
-			oe_express_restore(main, express, express_record->split);
+			oe_express_restore(main, express, express_record->split, express_record->by_birth);
 			add_known(express, express_record);
 		}
 	}
@@ -431,6 +433,8 @@ append_record(OeAppender *appender, OeLane *lane, TimestampTz now)
 	nulls[COL_SPLIT] = (lane->kind != OE_LANE_EXPRESS);
 	if (lane->kind == OE_LANE_EXPRESS)
 		values[COL_SPLIT] = snapshot_datum(oe_express_from(lane)->text);
+	nulls[COL_BY_BIRTH] = (lane->kind != OE_LANE_EXPRESS);
+	values[COL_BY_BIRTH] = BoolGetDatum(lane->by_birth);
 	nulls[COL_SEEN] = (place->seen == NULL);
 	if (place->seen != NULL)
 		values[COL_SEEN] = snapshot_datum(place->seen->text);
@@ -576,7 +580,7 @@ oe_position_write(bool all, TimestampTz now)
 
 #define COLUMNS \
 	"n, endpoint_id, shards, replay_id, split, seen, upto, txid, id, done, recorded_at, last_success_at," \
-	" last_error_at, last_error, failing_since, failures, paused_until, breaker_opens, open_until"
+	" last_error_at, last_error, failing_since, failures, paused_until, breaker_opens, open_until, by_birth"
 
 /*
  * What still counts of the table that is to be emptied: what no newer records

@@ -113,7 +113,8 @@ CREATE TABLE order_engine.position_0 (
 	failures		integer		NOT NULL DEFAULT 0,
 	paused_until	timestamptz,
 	breaker_opens	integer		NOT NULL DEFAULT 0,
-	open_until		timestamptz
+	open_until		timestamptz,
+	by_birth		boolean
 );
 CREATE TABLE order_engine.position_1 (LIKE order_engine.position_0 INCLUDING DEFAULTS);
 COMMENT ON TABLE order_engine.position_0 IS 'Positions of the endpoints in the outbox and how the endpoints fare, table 0 of the two that take turns.';
@@ -136,6 +137,7 @@ COMMENT ON COLUMN order_engine.position_0.failures IS 'Failed attempts since the
 COMMENT ON COLUMN order_engine.position_0.paused_until IS 'Until when the endpoint asked to be left alone.';
 COMMENT ON COLUMN order_engine.position_0.breaker_opens IS 'How often the circuit breaker opened since it was last closed for good; 0: it is closed.';
 COMMENT ON COLUMN order_engine.position_0.open_until IS 'When an open circuit breaker lets the next probe through.';
+COMMENT ON COLUMN order_engine.position_0.by_birth IS 'With split: whether the record is only about the aggregates that began behind it (the endpoint kept their order when the backlog began), or about all events.';
 SELECT pg_catalog.pg_extension_config_dump('order_engine.position_0', '');
 COMMENT ON TABLE order_engine.position_1 IS 'Positions of the endpoints in the outbox and how the endpoints fare, table 1 of the two that take turns.';
 COMMENT ON COLUMN order_engine.position_1.n IS 'Number of the record; of those with the same endpoint, shards and replay the highest counts.';
@@ -157,6 +159,7 @@ COMMENT ON COLUMN order_engine.position_1.failures IS 'Failed attempts since the
 COMMENT ON COLUMN order_engine.position_1.paused_until IS 'Until when the endpoint asked to be left alone.';
 COMMENT ON COLUMN order_engine.position_1.breaker_opens IS 'How often the circuit breaker opened since it was last closed for good; 0: it is closed.';
 COMMENT ON COLUMN order_engine.position_1.open_until IS 'When an open circuit breaker lets the next probe through.';
+COMMENT ON COLUMN order_engine.position_1.by_birth IS 'With split: whether the record is only about the aggregates that began behind it (the endpoint kept their order when the backlog began), or about all events.';
 SELECT pg_catalog.pg_extension_config_dump('order_engine.position_1', '');
 
 CREATE TABLE order_engine.delivery_retry (
