@@ -337,7 +337,7 @@ oe_position_load(OeEndpoint **endpoints, const char **starts, int n)
 }
 
 void
-oe_position_load_replay(OeReplay *replay, int64 replay_id, int32 endpoint_id,
+oe_position_load_replay(OeReplay *replay, int64 replay_id, int32 endpoint_id, uint32 left,
 						oe_position_callback callback)
 {
 	static SPIPlanPtr plan = NULL;
@@ -346,7 +346,6 @@ oe_position_load_replay(OeReplay *replay, int64 replay_id, int32 endpoint_id,
 	Record	   *records;
 	int			nrecords;
 	SPITupleTable *table;
-	uint32		left = oe_my_shards;
 
 	initialize();
 	values[0] = Int32GetDatum(endpoint_id);

@@ -93,7 +93,7 @@ make_lane(OeReplay *replay, uint32 shards, const OePlace *place, const pg_uuid_t
 }
 
 static void
-load_one(OeEndpoint *endpoint, int64 replay_id, HeapTuple tuple, TupleDesc desc)
+load_one(OeEndpoint *endpoint, int64 replay_id, uint32 shards, HeapTuple tuple, TupleDesc desc)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "order_engine replay",
 												  ALLOCSET_SMALL_SIZES);
@@ -130,7 +130,7 @@ load_one(OeEndpoint *endpoint, int64 replay_id, HeapTuple tuple, TupleDesc desc)
 	if (text != NULL)
 		replay->set.unseen = oe_snapshot_parse(text);
 	dlist_push_tail(&replays, &replay->node);
-	oe_position_load_replay(replay, replay_id, endpoint->endpoint_id, make_lane);
+	oe_position_load_replay(replay, replay_id, endpoint->endpoint_id, shards, make_lane);
 }
 
 /* Of each endpoint the oldest that has something left for this worker. */
@@ -146,7 +146,7 @@ oe_replay_load(void)
 	values[0] = Int32GetDatum((int32) oe_my_shards);
 	nrows = oe_worker_execute(&plan,
 							  "SELECT DISTINCT ON (endpoint_id) replay_id, endpoint_id, ids, first_id,"
-							  " last_id, visible, unseen FROM order_engine.replay"
+							  " last_id, visible, unseen, shards_done FROM order_engine.replay"
 							  " WHERE $1 & ~shards_done <> 0 ORDER BY endpoint_id, replay_id",
 							  1, types, values, NULL, SPI_OK_SELECT);
 	table = SPI_tuptable;
@@ -159,7 +159,9 @@ oe_replay_load(void)
 																			2, &isnull)));
 
 		if (endpoint != NULL && endpoint->configured && replay_of(endpoint) == NULL)
-			load_one(endpoint, replay_id, tuple, table->tupdesc);
+			load_one(endpoint, replay_id,
+					 oe_my_shards & ~DatumGetInt32(SPI_getbinval(tuple, table->tupdesc, 8, &isnull)),
+					 tuple, table->tupdesc);
 	}
 	SPI_freetuptable(table);
 }
