@@ -337,6 +337,8 @@ load_exceptions(OeEndpoint **endpoints, int n)
 							  " FROM order_engine.delivery_dead d JOIN order_engine.endpoint e USING (endpoint_id)"
 							  " WHERE d.endpoint_id = ANY ($1) AND d.shard = ANY ($2)"
 							  "  AND e.after_dead = 'block' AND e.ordering = 'aggregate'"
+							  "  AND NOT EXISTS (SELECT FROM order_engine.delivery_retry r"	/* it is being redriven */
+							  "   WHERE r.endpoint_id = d.endpoint_id AND r.id = d.id)"
 							  " UNION ALL"
 							  " SELECT false, r.endpoint_id, r.txid, r.id, r.aggregate_seq,"
 							  "  r.attempts, r.first_attempt_at, r.next_attempt_at, r.last_error,"
@@ -376,7 +378,7 @@ load_exceptions(OeEndpoint **endpoints, int n)
 	SPI_freetuptable(table);
 }
 
-/* Dead letters that were discarded block no more. */
+/* Dead letters block no more when they were discarded, or when the endpoint was altered. */
 static void
 unblock(OeEndpoint *endpoint)
 {
@@ -394,6 +396,11 @@ unblock(OeEndpoint *endpoint)
 
 		if (d->state != OE_DELIVERY_BLOCKED)
 			continue;
+		if (!endpoint->block_dead || !endpoint->ordered)
+		{
+			gone = lappend(gone, d);
+			continue;
+		}
 		values[0] = Int32GetDatum(endpoint->endpoint_id);
 		values[1] = UUIDPGetDatum(&d->place.id);
 		if (oe_worker_execute(&plan,
