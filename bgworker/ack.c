@@ -8,6 +8,11 @@
  *
  * What is to be said of an endpoint (it was disabled, it came back, it did not
  * take an event) goes into the outbox by the same transaction.
+ *
+ * A flush waits for nobody: an operator's open transaction that alters or drops
+ * an endpoint, or discards dead letters, must not stop the deliveries of others.
+ * Rows that are there are changed only if their lock can be had at once; what
+ * could not be removed is tried again with the next flush.
  */
 #include "postgres.h"
 
@@ -29,6 +34,10 @@
 #define RECORD_ALL_MS	30000
 
 static TimestampTz all_recorded_at = 0;
+
+/* what met a lock, to be tried again with the next flush */
+static List *deferred = NIL;	/* of OeNote, in oe_notes_context */
+static bool news_deferred = false;
 
 /* ---------- exceptions ---------- */
 
@@ -56,23 +65,66 @@ write_retry(const OeNote *n)
 		values[6] = CStringGetTextDatum(n->last_error);
 
 	/*
-	 * No lock on the endpoint: whoever alters or drops it must not hold up the
-	 * others.  What is written for one that is just being dropped is removed
-	 * when the worker hears of that.
+	 * No lock on the endpoint.  What is written for one that is just being
+	 * dropped is removed when the worker hears of that.  A row that somebody
+	 * else has locked is there, and that is what counts.
 	 */
 	oe_worker_execute(&plan,
-					  "INSERT INTO order_engine.delivery_retry AS r (endpoint_id, txid, id,"
+					  "WITH updated AS (UPDATE order_engine.delivery_retry AS r SET attempts = $4,"
+					  "  first_attempt_at = $5, next_attempt_at = $6, last_error = $7"
+					  "  FROM (SELECT endpoint_id, id FROM order_engine.delivery_retry"
+					  "   WHERE endpoint_id = $1 AND id = $3 FOR UPDATE SKIP LOCKED) AS free"
+					  "  WHERE r.endpoint_id = free.endpoint_id AND r.id = free.id)"
+					  " INSERT INTO order_engine.delivery_retry (endpoint_id, txid, id,"
 					  " shard, aggregatetype, aggregateid, aggregate_seq, attempts, first_attempt_at,"
 					  " next_attempt_at, last_error)"
 					  " SELECT e.endpoint_id, o.txid, o.id, o.shard, o.aggregatetype, o.aggregateid,"
 					  " o.aggregate_seq, $4, $5, $6, $7"
 					  " FROM order_engine.endpoint e, order_engine.outbox o"
-					  " WHERE e.endpoint_id = $1 AND o.txid = $2 AND o.id = $3"
-					  " ON CONFLICT (endpoint_id, id) DO UPDATE SET attempts = excluded.attempts,"
-					  " first_attempt_at = excluded.first_attempt_at,"
-					  " next_attempt_at = excluded.next_attempt_at, last_error = excluded.last_error",
+					  " WHERE e.endpoint_id = $1 AND o.txid = $2 AND o.id = $3 AND NOT EXISTS"
+					  "  (SELECT FROM order_engine.delivery_retry r WHERE r.endpoint_id = $1 AND r.id = $3)",
 					  7, types, values, nulls, SPI_OK_INSERT);
 }
+
+/* The statement returned the rows that it could not remove. */
+static void
+defer(List *notes, int first, int n)
+{
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		int32		endpoint_id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
+															 SPI_tuptable->tupdesc, 1, &isnull));
+		pg_uuid_t  *id = DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i],
+													 SPI_tuptable->tupdesc, 2, &isnull));
+
+		for (int j = first; j < first + n; j++)
+		{
+			OeNote	   *note = list_nth(notes, j);
+
+			if (note->endpoint_id != endpoint_id || memcmp(&note->id, id, sizeof(pg_uuid_t)) != 0)
+				continue;
+			if (!list_member_ptr(deferred, note))
+			{
+				MemoryContext old = MemoryContextSwitchTo(oe_notes_context);
+
+				deferred = lappend(deferred, note);
+				MemoryContextSwitchTo(old);
+			}
+			break;
+		}
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+#define REMOVE(table) \
+	"WITH n AS (SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS n (endpoint_id, id))," \
+	" free AS (SELECT r.endpoint_id, r.id FROM n JOIN order_engine." table " r USING (endpoint_id, id)" \
+	"  FOR UPDATE OF r SKIP LOCKED)," \
+	" removed AS (DELETE FROM order_engine." table " r USING free" \
+	"  WHERE r.endpoint_id = free.endpoint_id AND r.id = free.id RETURNING r.endpoint_id, r.id)" \
+	" SELECT r.endpoint_id, r.id FROM n JOIN order_engine." table " r USING (endpoint_id, id)" \
+	" EXCEPT ALL SELECT * FROM removed"
 
 /* Removes the retries, and with "dead" the dead letters, of a run of notes. */
 static void
@@ -94,17 +146,12 @@ settle(List *notes, int first, int n, bool dead)
 	}
 	values[0] = PointerGetDatum(construct_array(endpoints, n, INT4OID, 4, true, TYPALIGN_INT));
 	values[1] = PointerGetDatum(construct_array(ids, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
-	oe_worker_execute(&retry_plan,
-					  "DELETE FROM order_engine.delivery_retry r"
-					  " USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS n (endpoint_id, id)"
-					  " WHERE r.endpoint_id = n.endpoint_id AND r.id = n.id",
-					  2, types, values, NULL, SPI_OK_DELETE);
-	if (dead)
-		oe_worker_execute(&dead_plan,
-						  "DELETE FROM order_engine.delivery_dead d"
-						  " USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS n (endpoint_id, id)"
-						  " WHERE d.endpoint_id = n.endpoint_id AND d.id = n.id",
-						  2, types, values, NULL, SPI_OK_DELETE);
+	oe_worker_execute_now(&retry_plan, REMOVE("delivery_retry"), 2, types, values, NULL, SPI_OK_SELECT);
+	defer(notes, first, n);
+	if (!dead)
+		return;
+	oe_worker_execute_now(&dead_plan, REMOVE("delivery_dead"), 2, types, values, NULL, SPI_OK_SELECT);
+	defer(notes, first, n);
 }
 
 static void
@@ -146,8 +193,11 @@ write_dead_letter(const OeNote *n)
 	values[3] = CStringGetTextDatum(n->last_error != NULL ? n->last_error : "unknown");
 	values[4] = FullTransactionIdGetDatum(FullTransactionIdFromU64(n->txid));
 	if (oe_worker_execute(&update_plan,
-						  "UPDATE order_engine.delivery_dead SET attempts = $3, last_error = $4,"
-						  " died_at = pg_catalog.clock_timestamp() WHERE endpoint_id = $1 AND id = $2",
+						  "UPDATE order_engine.delivery_dead d SET attempts = $3, last_error = $4,"
+						  " died_at = pg_catalog.clock_timestamp()"
+						  " FROM (SELECT endpoint_id, id FROM order_engine.delivery_dead"
+						  "  WHERE endpoint_id = $1 AND id = $2 FOR UPDATE SKIP LOCKED) AS free"
+						  " WHERE d.endpoint_id = free.endpoint_id AND d.id = free.id",
 						  4, types, values, NULL, SPI_OK_UPDATE) == 0)
 		oe_worker_execute(&insert_plan,
 						  "INSERT INTO order_engine.delivery_dead (endpoint_id, id, txid, shard, aggregatetype,"
@@ -157,8 +207,8 @@ write_dead_letter(const OeNote *n)
 						  " o.aggregate_seq, o.type, o.payload, o.headers, o.created_at,"
 						  " pg_catalog.clock_timestamp(), $3, $4"
 						  " FROM order_engine.endpoint e, order_engine.outbox o"
-						  " WHERE e.endpoint_id = $1 AND o.txid = $5 AND o.id = $2"
-						  " ON CONFLICT (endpoint_id, id) DO NOTHING",
+						  " WHERE e.endpoint_id = $1 AND o.txid = $5 AND o.id = $2 AND NOT EXISTS"
+						  "  (SELECT FROM order_engine.delivery_dead d WHERE d.endpoint_id = $1 AND d.id = $2)",
 						  5, types, values, NULL, SPI_OK_INSERT);
 	if (!n->operational)
 		say_exhausted(n);
@@ -200,6 +250,37 @@ write_notes(void)
 	oe_notes = NIL;
 }
 
+/* Of all notes only those of removals that met a lock are left. */
+static void
+keep_deferred(void)
+{
+	MemoryContext old;
+	List	   *kept = NIL;
+	ListCell   *lc;
+
+	foreach(lc, deferred)
+	{
+		OeNote	   *copy = palloc(sizeof(OeNote));
+
+		*copy = *(OeNote *) lfirst(lc);
+		copy->kind = OE_NOTE_SETTLED;
+		copy->endpoint_name = copy->last_error = NULL;
+		kept = lappend(kept, copy);
+	}
+	MemoryContextReset(oe_notes_context);
+	old = MemoryContextSwitchTo(oe_notes_context);
+	foreach(lc, kept)
+	{
+		OeNote	   *note = palloc(sizeof(OeNote));
+
+		*note = *(OeNote *) lfirst(lc);
+		oe_notes = lappend(oe_notes, note);
+	}
+	MemoryContextSwitchTo(old);
+	list_free_deep(kept);
+	deferred = NIL;
+}
+
 /* ---------- endpoints ---------- */
 
 static void
@@ -208,18 +289,29 @@ disable(OeEndpoint *endpoint)
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[] = {INT4OID, TEXTOID};
 	Datum		values[2];
+	bool		done;
+	bool		isnull;
 
 	values[0] = Int32GetDatum(endpoint->endpoint_id);
 	values[1] = CStringGetTextDatum(endpoint->disable);
-	endpoint->disable[0] = '\0';
-	oe_worker_execute(&plan,
-					  "WITH disabled AS (UPDATE order_engine.endpoint SET status = 'disabled',"
-					  "  status_since = pg_catalog.clock_timestamp(), status_reason = $2"
-					  "  WHERE endpoint_id = $1 AND status = 'active' RETURNING name)"
-					  " SELECT order_engine.append_event('endpoint', name, 'endpoint.disabled',"
-					  "  pg_catalog.jsonb_build_object('endpoint', name, 'reason', $2)) FROM disabled",
-					  2, types, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
+	oe_worker_execute_now(&plan,
+						  "WITH free AS (SELECT endpoint_id FROM order_engine.endpoint"
+						  "  WHERE endpoint_id = $1 AND status = 'active' FOR NO KEY UPDATE SKIP LOCKED),"
+						  " disabled AS (UPDATE order_engine.endpoint e SET status = 'disabled',"
+						  "  status_since = pg_catalog.clock_timestamp(), status_reason = $2"
+						  "  FROM free WHERE e.endpoint_id = free.endpoint_id RETURNING e.endpoint_id, e.name),"
+						  " said AS (SELECT order_engine.append_event('endpoint', name, 'endpoint.disabled',"
+						  "  pg_catalog.jsonb_build_object('endpoint', name, 'reason', $2)) AS id FROM disabled)"
+						  " SELECT said.id IS NOT NULL FROM order_engine.endpoint e LEFT JOIN said ON true"
+						  " WHERE e.endpoint_id = $1 AND e.status = 'active'",
+						  2, types, values, NULL, SPI_OK_SELECT);
+	done = SPI_processed > 0 &&
+		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	if (SPI_processed > 0 && !done)
+		news_deferred = true;	/* somebody has locked it */
+	else
+		endpoint->disable[0] = '\0';
+	if (done)
 		ereport(LOG,
 				(errmsg("order_engine disabled endpoint \"%s\"", endpoint->name),
 				 errdetail("Reason: %s.", TextDatumGetCString(values[1])),
@@ -250,6 +342,7 @@ write_news(void)
 {
 	dlist_iter	iter;
 
+	news_deferred = false;
 	dlist_foreach(iter, &oe_endpoints)
 	{
 		OeEndpoint *endpoint = dlist_container(OeEndpoint, node, iter.cur);
@@ -266,7 +359,7 @@ write_news(void)
 bool
 oe_ack_pending(TimestampTz now)
 {
-	return oe_position_pending() || oe_notes != NIL ||
+	return oe_position_pending() || oe_notes != NIL || news_deferred || oe_replay_deferred ||
 		(TimestampDifferenceExceeds(all_recorded_at, now, RECORD_ALL_MS) && oe_position_moved());
 }
 
@@ -293,7 +386,7 @@ oe_ack_flush(bool all)
 	/* a background worker reports by itself, or autovacuum never hears of its writes */
 	pgstat_report_stat(true);
 
-	MemoryContextReset(oe_notes_context);
+	keep_deferred();
 	oe_unflushed = 0;
 	if (oe_my_slot != NULL)
 		pg_atomic_write_u64(&oe_my_slot->flushes, pg_atomic_read_u64(&oe_my_slot->flushes) + 1);

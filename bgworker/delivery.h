@@ -434,8 +434,9 @@ extern void oe_replay_read(OeCursor *cursor);
 /* Forgets the replays of an endpoint that is freed. */
 extern void oe_replay_forget(OeEndpoint *endpoint);
 
-/* Ends replays that are through, inside the transaction of a flush. */
+/* Ends replays that are through, inside the transaction of a flush; some had to be left for the next. */
 extern void oe_replay_flush(void);
+extern bool oe_replay_deferred;
 
 extern int64 oe_replay_id(const OeReplay *replay);
 

@@ -35,6 +35,8 @@ struct OeReplay
 	dlist_node	node;
 };
 
+bool		oe_replay_deferred = false;
+
 static dlist_head replays = DLIST_STATIC_INIT(replays);
 
 int64
@@ -256,24 +258,39 @@ oe_replay_read(OeCursor *cursor)
 
 /* ---------- the end ---------- */
 
-/* Whoever sets the last bit removes the row; each worker has its own bits. */
-static void
+/*
+ * Whoever sets the last bit removes the row; each worker has its own bits.  Waits
+ * for nobody: false when somebody else has locked the row.
+ */
+static bool
 record_end(OeReplay *replay, uint32 shards)
 {
 	static SPIPlanPtr update_plan = NULL;
+	static SPIPlanPtr select_plan = NULL;
 	static SPIPlanPtr delete_plan = NULL;
 	static const Oid types[] = {INT8OID, INT4OID};
+	uint64		nrows;
 	Datum		values[2];
 
 	values[0] = Int64GetDatum(replay->replay_id);
 	values[1] = Int32GetDatum((int32) shards);
-	oe_worker_execute(&update_plan,
-					  "UPDATE order_engine.replay SET shards_done = shards_done | $2 WHERE replay_id = $1",
-					  2, types, values, NULL, SPI_OK_UPDATE);
+	if (oe_worker_execute(&update_plan,
+						  "UPDATE order_engine.replay r SET shards_done = r.shards_done | $2"
+						  " FROM (SELECT replay_id FROM order_engine.replay WHERE replay_id = $1"
+						  "  FOR NO KEY UPDATE SKIP LOCKED) AS free WHERE r.replay_id = free.replay_id",
+						  2, types, values, NULL, SPI_OK_UPDATE) == 0)
+	{
+		nrows = oe_worker_execute_now(&select_plan,
+									  "SELECT 1 FROM order_engine.replay WHERE replay_id = $1",
+									  1, types, values, NULL, SPI_OK_SELECT);
+		SPI_freetuptable(SPI_tuptable);
+		return nrows == 0;
+	}
 	values[1] = Int32GetDatum((int32) OE_ALL_SHARDS);
 	oe_worker_execute(&delete_plan,
 					  "DELETE FROM order_engine.replay WHERE replay_id = $1 AND shards_done = $2",
 					  2, types, values, NULL, SPI_OK_DELETE);
+	return true;
 }
 
 void
@@ -281,6 +298,7 @@ oe_replay_flush(void)
 {
 	dlist_mutable_iter iter;
 
+	oe_replay_deferred = false;
 	dlist_foreach_modify(iter, &replays)
 	{
 		OeReplay   *replay = dlist_container(OeReplay, node, iter.cur);
@@ -299,7 +317,11 @@ oe_replay_flush(void)
 				left = true;
 				continue;
 			}
-			record_end(replay, lane->shards);
+			if (!record_end(replay, lane->shards))
+			{
+				oe_replay_deferred = left = true;
+				continue;
+			}
 			oe_lane_end(lane, oe_lane_of(endpoint, pg_rightmost_one_pos32(lane->shards)));
 		}
 		if (!left)
