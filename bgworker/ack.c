@@ -163,15 +163,15 @@ say_exhausted(const OeNote *n)
 
 	values[0] = Int32GetDatum(n->endpoint_id);
 	values[1] = UUIDPGetDatum(&n->id);
-	oe_worker_execute(&plan,
-					  "SELECT order_engine.append_event('endpoint', endpoint, 'delivery.exhausted',"
-					  " pg_catalog.jsonb_build_object('endpoint', endpoint,"
-					  "  'event_id', 'evt_' || pg_catalog.replace(id::pg_catalog.text, '-', ''),"
-					  "  'event_type', type, 'event_aggregatetype', aggregatetype,"
-					  "  'event_aggregateid', aggregateid, 'event_sequence', aggregate_seq,"
-					  "  'attempts', attempts, 'last_error', last_error))"
-					  " FROM order_engine.dead_letter WHERE endpoint_id = $1 AND id = $2",
-					  2, types, values, NULL, SPI_OK_SELECT);
+	oe_worker_execute_now(&plan,
+						  "SELECT order_engine.append_event('endpoint', endpoint, 'delivery.exhausted',"
+						  " pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('endpoint', endpoint,"
+						  "  'event_id', 'evt_' || pg_catalog.replace(id::pg_catalog.text, '-', ''),"
+						  "  'event_type', type, 'event_aggregatetype', aggregatetype,"
+						  "  'event_aggregateid', aggregateid, 'event_sequence', aggregate_seq,"
+						  "  'attempts', attempts, 'last_error', last_error)))"
+						  " FROM order_engine.dead_letter WHERE endpoint_id = $1 AND id = $2",
+						  2, types, values, NULL, SPI_OK_SELECT);
 	SPI_freetuptable(SPI_tuptable);
 }
 
@@ -329,11 +329,11 @@ say_recovered(OeEndpoint *endpoint)
 	values[0] = Int32GetDatum(endpoint->endpoint_id);
 	values[1] = TimestampTzGetDatum(endpoint->recovered_since);
 	endpoint->recovered_since = 0;
-	oe_worker_execute(&plan,
-					  "SELECT order_engine.append_event('endpoint', name, 'delivery.recovered',"
-					  " pg_catalog.jsonb_build_object('endpoint', name, 'failing_since', $2))"
-					  " FROM order_engine.endpoint WHERE endpoint_id = $1",
-					  2, types, values, NULL, SPI_OK_SELECT);
+	oe_worker_execute_now(&plan,
+						  "SELECT order_engine.append_event('endpoint', name, 'delivery.recovered',"
+						  " pg_catalog.jsonb_build_object('endpoint', name, 'failing_since', $2))"
+						  " FROM order_engine.endpoint WHERE endpoint_id = $1",
+						  2, types, values, NULL, SPI_OK_SELECT);
 	SPI_freetuptable(SPI_tuptable);
 }
 

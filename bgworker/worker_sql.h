@@ -29,7 +29,7 @@ extern uint64 oe_worker_execute(SPIPlanPtr *plan, const char *sql, int nargs,
 
 /*
  * The same with a snapshot that is taken now, for what depends on a lock that
- * this transaction took.
+ * this transaction took or on what it wrote, and for a SELECT that writes.
  */
 extern uint64 oe_worker_execute_now(SPIPlanPtr *plan, const char *sql, int nargs,
 									const Oid *argtypes, const Datum *values,
