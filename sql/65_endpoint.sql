@@ -43,7 +43,7 @@ COMMENT ON COLUMN order_engine.endpoint.endpoint_id IS 'Internal id.';
 COMMENT ON COLUMN order_engine.endpoint.name IS 'The name by which functions know it.';
 COMMENT ON COLUMN order_engine.endpoint.owner IS 'The database that may send to it, see database_identity(); in a copy of that database nothing is sent until adopt_database().';
 COMMENT ON COLUMN order_engine.endpoint.status IS 'active; paused (by an operator: its events wait); disabled (by the worker, see status_reason: its events wait).';
-COMMENT ON COLUMN order_engine.endpoint.status_since IS 'When the status last changed.';
+COMMENT ON COLUMN order_engine.endpoint.status_since IS 'When the status last changed, or the endpoint was resumed.';
 COMMENT ON COLUMN order_engine.endpoint.status_reason IS 'Why the worker disabled it; null for what an operator did.';
 COMMENT ON COLUMN order_engine.endpoint.url IS 'Where events are posted to.';
 COMMENT ON COLUMN order_engine.endpoint.event_types IS 'Types that it gets; * stands for any run of characters.';

@@ -494,7 +494,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION order_engine.resume_endpoint(text) IS
-'Sends to an endpoint again, from where it stopped and at once, be it paused, disabled, or left alone for a while because it failed or asked for that: what was before is forgotten. Returns the name. Error: OE005.';
+'Sends to an endpoint again, from where it stopped and at once, be it paused, disabled, or left alone for a while because it failed or asked for that: what was before is forgotten. Returns the name. A repetition does so again, which does no harm. Error: OE005.';
 
 CREATE FUNCTION order_engine.drop_endpoint(name text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -248,7 +248,7 @@ FROM judged;
 COMMENT ON VIEW order_engine.endpoint_status IS 'One row an endpoint: is it up to date, and if not, why, since when and what to do.';
 COMMENT ON COLUMN order_engine.endpoint_status.name IS 'Name of the endpoint.';
 COMMENT ON COLUMN order_engine.endpoint_status.status IS 'active, paused (by an operator) or disabled (by the worker).';
-COMMENT ON COLUMN order_engine.endpoint_status.status_since IS 'When the status last changed.';
+COMMENT ON COLUMN order_engine.endpoint_status.status_since IS 'When the status last changed, or the endpoint was resumed.';
 COMMENT ON COLUMN order_engine.endpoint_status.status_reason IS 'Why the worker disabled it; else null.';
 COMMENT ON COLUMN order_engine.endpoint_status.state IS 'What it is doing now: delivering (requests are under way), idle (nothing to send now), behind (there is something, but nothing is under way), waiting (the circuit breaker is open), paused_by_endpoint (it asked for a pause), paused, disabled, no_secret, no_worker (none runs for this database), foreign (this database is a copy and was not adopted).';
 COMMENT ON COLUMN order_engine.endpoint_status.since IS 'Since when, as far as it is known: of paused and disabled the change of the status, of waiting and paused_by_endpoint the first failure, of idle the last success, else the time of the oldest event that its position has not passed.';

@@ -168,7 +168,9 @@ CREATE TEMP VIEW kept AS
 SELECT (SELECT jsonb_agg(to_jsonb(p) ORDER BY p.sku) FROM order_engine.product p) AS products,
 	(SELECT jsonb_agg(to_jsonb(l) ORDER BY l.location) FROM order_engine.location l) AS locations,
 	(SELECT jsonb_agg(to_jsonb(m) ORDER BY m.machine_id) FROM order_engine.machine m) AS machines,
-	(SELECT jsonb_agg(to_jsonb(e) - 'updated_at' ORDER BY e.name) FROM order_engine.endpoint e) AS endpoints;
+	-- to resume an endpoint forgets what it failed until now, so it tells the time of the last call
+	(SELECT jsonb_agg(to_jsonb(e) - 'updated_at' - CASE status WHEN 'active' THEN 'status_since' ELSE '' END ORDER BY e.name)
+	 FROM order_engine.endpoint e) AS endpoints;
 SELECT order_engine.create_endpoint('shop', 'https://shop.example/hooks') IS NOT NULL AS created;
 CREATE FUNCTION twice(command text) RETURNS TABLE (call text, same_result boolean, same_rows boolean) LANGUAGE plpgsql AS $$
 DECLARE

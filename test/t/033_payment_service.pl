@@ -54,7 +54,8 @@ sub restart_if_dead
 start_service();
 append_to_file("$directory/secret", $node->call('create_endpoint', {
 	name => 'payments', url => "http://127.0.0.1:$port/hooks", event_types => ['payment.*'],
-	retry_schedule => [ '0', ('50 ms') x 60 ] }));
+	retry_schedule => [ '0', ('50 ms') x 60 ],
+	policy => { breaker_open => '20 ms', breaker_open_max => '100 ms' } }));
 $node->safe_psql('postgres', q{SELECT order_engine.upsert_product('TEA', 'Green tea', 4.50, 'EUR', tracked => false)});
 
 # Half of the orders are authorized first, half are captured at once.  Some are
