@@ -269,8 +269,8 @@ SELECT pg_catalog.pg_extension_config_dump('order_engine.delivery_gap', '');
 
 /*
  * The attempt log: a ring like the outbox, turned by time.  Attempts are written
- * in bulk with the positions; the leaf before the one in use is kept, the next
- * one is truncated beforehand.
+ * in bulk with the positions; the two leaves before the one in use are kept, the
+ * next one is truncated beforehand.
  */
 CREATE TABLE order_engine.delivery_attempt_0 (
 	attempted_at	timestamptz	NOT NULL,
