@@ -356,6 +356,14 @@ note_change(OeEndpoint *endpoint, uint32 change, TimestampTz failing_since, Time
 	if (change & OE_HEALTH_DISABLE)
 		oe_endpoint_disable(endpoint, "it took no event for too long");
 	forgive_after_opening(endpoint, now);
+
+	/* what was under way when the breaker opened and fails only now */
+	if (!dlist_is_empty(&endpoint->suspects))
+	{
+		oe_health_get(endpoint->health, &state);
+		if (state.phase != OE_BREAKER_CLOSED)
+			oe_endpoint_forgive(endpoint, now);
+	}
 }
 
 void
