@@ -34,6 +34,7 @@ typedef struct Attempt
 {
 	OeEndpoint *endpoint;
 	bool		probe;
+	uint32		epoch;			/* of the endpoint when it began */
 	bool		batch;			/* the body was made for it, and is its own */
 	char	   *body;
 	size_t		bodylen;
@@ -235,6 +236,7 @@ take_deliveries(OeEndpoint *endpoint, OeDelivery *d, bool probe, TimestampTz now
 
 	a->endpoint = endpoint;
 	a->probe = probe;
+	a->epoch = endpoint->epoch;
 	while (d != NULL)
 	{
 		OeDelivery *follower = oe_delivery_follower(d);
@@ -356,14 +358,6 @@ note_change(OeEndpoint *endpoint, uint32 change, TimestampTz failing_since, Time
 	if (change & OE_HEALTH_DISABLE)
 		oe_endpoint_disable(endpoint, "it took no event for too long");
 	forgive_after_opening(endpoint, now);
-
-	/* what was under way when the breaker opened and fails only now */
-	if (!dlist_is_empty(&endpoint->suspects))
-	{
-		oe_health_get(endpoint->health, &state);
-		if (state.phase != OE_BREAKER_CLOSED)
-			oe_endpoint_forgive(endpoint, now);
-	}
 }
 
 void
@@ -465,6 +459,10 @@ end_attempt(Attempt *a, const OeHttpResult *result, TimestampTz now)
 							  outcome == OE_OUTCOME_SUCCESS ? NULL : result->error, now);
 	settle_attempt(a, result, outcome, now);
 	note_change(endpoint, change, before.failing_since, now);
+
+	/* the breaker opened meanwhile: this failure is one of those before it */
+	if (a->epoch != endpoint->epoch && outcome != OE_OUTCOME_SUCCESS)
+		oe_endpoint_forgive(endpoint, now);
 	free_attempt(a);
 	if (!endpoint->configured && endpoint->in_flight == 0)
 		oe_endpoint_free(endpoint);
