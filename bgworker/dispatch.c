@@ -323,6 +323,14 @@ is_pause(const Attempt *a)
 	return a->n > 1 || d->pauses < MAX_PAUSES || d->mark == a->endpoint->successes;
 }
 
+/* Its pause and its breaker outlive the worker from the next flush on. */
+static void
+record_health(OeEndpoint *endpoint)
+{
+	oe_lane_dirty(dlist_head_element(OeLane, node, &endpoint->lanes));
+	oe_unflushed++;
+}
+
 /* The breaker opened since we last looked, be it by another worker's request. */
 static void
 forgive_after_opening(OeEndpoint *endpoint, TimestampTz now)
@@ -342,6 +350,7 @@ note_change(OeEndpoint *endpoint, uint32 change, TimestampTz failing_since, Time
 
 	if (change & OE_HEALTH_OPENED)
 	{
+		record_health(endpoint);
 		oe_health_get(endpoint->health, &state);
 		if (state.breaker_opens == 1)	/* not after each probe */
 			ereport(LOG,
@@ -383,6 +392,7 @@ settle_attempt(Attempt *a, const OeHttpResult *result, oe_outcome outcome, Times
 	if (paused)
 	{
 		oe_health_pause(endpoint->health, now + pause);
+		record_health(endpoint);
 		endpoint->wait_until = Max(endpoint->wait_until, now + pause);
 	}
 	if (outcome == OE_OUTCOME_GONE)
