@@ -14,6 +14,7 @@
 #include "delivery.h"
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
+#include "policy_header.h"
 #include "position.h"
 #include "relations.h"
 #include "seal.h"
@@ -131,6 +132,24 @@ float8_or(HeapTuple tuple, TupleDesc desc, int column, double otherwise)
 	return isnull ? otherwise : DatumGetFloat8(datum);
 }
 
+/* The functions check headers as well; this is for who edits the table. */
+static char *
+what_is_wrong_with_headers(char *const *headers, int n)
+{
+	oe_header_budget budget = {0};
+	char		why[256];
+
+	for (int i = 0; i < n; i++)
+	{
+		const char *value = strstr(headers[i], ": ") + 2;
+
+		if (!oe_header_add(&budget, headers[i], value - headers[i] - 2, value, strlen(value),
+						   why, sizeof(why)))
+			return psprintf("header of the endpoint: %s", why);
+	}
+	return NULL;
+}
+
 static void
 configure_policy(OeHealthPolicy *policy, HeapTuple tuple, TupleDesc desc)
 {
@@ -171,6 +190,7 @@ configure(OeEndpoint *endpoint, HeapTuple tuple, TupleDesc desc)
 	endpoint->nheaders = 0;
 	if (!isnull)
 		endpoint->headers = text_array(datum, &endpoint->nheaders);
+	endpoint->bad_header = what_is_wrong_with_headers(endpoint->headers, endpoint->nheaders);
 	endpoint->format = oe_format_parse(SPI_getvalue(tuple, desc, COL_FORMAT));
 	endpoint->body = oe_format_body(endpoint->format);
 	endpoint->ordered = DatumGetBool(SPI_getbinval(tuple, desc, COL_ORDERED, &isnull));

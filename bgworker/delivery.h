@@ -203,6 +203,7 @@ struct OeEndpoint
 	char	  **globs;
 	int			nheaders;
 	char	  **headers;		/* "name: value" */
+	char	   *bad_header;		/* what is wrong with them; NULL: nothing */
 	OeFormat	format;
 	OeBody		body;
 	bool		ordered;

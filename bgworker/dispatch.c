@@ -177,6 +177,11 @@ start_request(OeHttp *http, Attempt *a, TimestampTz now, char *why, size_t whyle
 	const char *traceparent;
 	OeHttpRequest request;
 
+	if (endpoint->bad_header != NULL)
+	{
+		strlcpy(why, endpoint->bad_header, whylen);
+		return false;
+	}
 	if (nsecrets == 0)
 	{
 		snprintf(why, whylen, "the endpoint has no secret");
@@ -544,7 +549,7 @@ send_one(OeHttp *http, OeEndpoint *endpoint, int max_in_flight, TimestampTz now)
 	{
 		OeHttpResult result = {0};
 
-		result.transport = OE_TRANSPORT_LOCAL;
+		result.transport = endpoint->bad_header != NULL ? OE_TRANSPORT_BAD_HEADER : OE_TRANSPORT_LOCAL;
 		result.retry_after = OE_RETRY_AFTER_NONE;
 		strlcpy(result.error, why, sizeof(result.error));
 		end_attempt(a, &result, now);
