@@ -66,8 +66,8 @@ function store(event)
 /* What is to be done about a new event; it may take as long as it likes. */
 function work(event)
 {
-	const aggregate = `${event.data.aggregatetype}/${event.data.aggregateid}`;
-	const sequence = event.data.sequence ?? 0;	/* only orders count their events */
+	const { aggregatetype, aggregateid, sequence = 0 } = event.data ?? {};	/* only orders count their events */
+	const aggregate = `${aggregatetype}/${aggregateid}`;
 	const late = sequence !== 0 && sequence <= (latest.get(aggregate) ?? 0);
 
 	/* one that was sent again after its successors must not bring back an old state */

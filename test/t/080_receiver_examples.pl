@@ -139,6 +139,19 @@ is(post('evt_2', $now - 3600, sign($secret, 'evt_2', $now - 3600, $body), $body)
 is(post('evt_2', $now + 3600, sign($secret, 'evt_2', $now + 3600, $body), $body), 401, 'nor with one of the future');
 is(post('evt_2', $now, 'v1a,x v1,AAAA ' . sign($secret, 'evt_2', $now, $body), $body), 204, 'one signature of several will do');
 
+# order
+foreach my $sequence (2, 1, 3)
+{
+	my $numbered = $body =~ s/"x"/"numbered","sequence":$sequence/r;
+
+	post("evt_n$sequence", $now, sign($secret, "evt_n$sequence", $now, $numbered), $numbered);
+}
+wait_for_line('new', 'evt_n3');
+is((printed('evt_n2'))[0] . ', ' . (printed('evt_n1'))[0],
+	'new evt_n2 test.event test/numbered 2, late evt_n1 test.event test/numbered 1', 'what comes after its successor is known as late');
+is(post('evt_null', $now, sign($secret, 'evt_null', $now, '{"data":null}'), '{"data":null}'), 204, 'any data will do');
+wait_for_line('new', 'evt_null');
+
 # duplicates
 my $uuid = $node->value(q{SELECT id FROM order_engine.outbox WHERE aggregateid = 'a'});
 is($node->value("SELECT order_engine.replay('js', '{$uuid}'::uuid[])"), '1', 'an event is sent once more');
