@@ -21,6 +21,7 @@
 #include "access/xact.h"
 #include "append.h"
 #include "catalog/pg_type.h"
+#include "housekeeping.h"
 #include "miscadmin.h"
 #include "position.h"
 #include "storage/lmgr.h"
@@ -35,7 +36,7 @@
 #include "worker_sql.h"
 
 #define RECORDS_PER_TURN	10000
-#define TURN_EVERY_MS		1000
+#define TRY_AGAIN_MS		1000
 
 enum
 {
@@ -603,16 +604,18 @@ oe_position_turn(TimestampTz now)
 	static const char *const copies[2] = {
 		COPY("position_0", "position_1"), COPY("position_1", "position_0")
 	};
-	static const char *const truncates[2] = {
-		"TRUNCATE order_engine.position_0", "TRUNCATE order_engine.position_1"
-	};
 	static const OeRel relations[2] = {OE_REL_POSITION_0, OE_REL_POSITION_1};
 	uint64		n = pg_atomic_read_u64(last_n());
 	uint32		old;
 
-	if (!initialized || !TimestampDifferenceExceeds(turn_tried_at, now, TURN_EVERY_MS))
+	if (!initialized)
 		return;
-	if (!turning)
+	if (turning)
+	{
+		if (!TimestampDifferenceExceeds(turn_tried_at, now, TRY_AGAIN_MS))
+			return;
+	}
+	else
 	{
 		if (n - n_at_turn < RECORDS_PER_TURN)
 			return;
@@ -624,11 +627,10 @@ oe_position_turn(TimestampTz now)
 	turn_tried_at = now;
 	old = 1 - pg_atomic_read_u32(current_table());
 	oe_worker_begin("truncating old positions");
-	if (ConditionalLockRelationOid(oe_relid(relations[old]), AccessExclusiveLock))
+	if (oe_table_lock_to_truncate(oe_relid(relations[old])))
 	{
 		oe_worker_execute_now(&plans[old], copies[old], 0, NULL, NULL, NULL, SPI_OK_INSERT);
-		if (SPI_execute(truncates[old], false, 0) != SPI_OK_UTILITY)
-			elog(ERROR, "TRUNCATE failed");
+		oe_table_truncate(oe_relid(relations[old]));
 		turning = false;
 	}
 	oe_worker_commit();

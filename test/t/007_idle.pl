@@ -141,7 +141,7 @@ diag("$n positions written, at most $most[0] and $most[1] in the tables, which w
 foreach my $table (0, 1)
 {
 	cmp_ok($emptied[$table], '>=', 1, "table $table was emptied");
-	# more than it may have when it is full, as it is not emptied twice a second
+	# a set more than it may have when it is full, and what comes until it is emptied
 	cmp_ok($most[$table], '<=', 2 * $turn, "table $table is bounded");
 }
 
