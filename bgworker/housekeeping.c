@@ -1,6 +1,6 @@
 /*
  * housekeeping.c
- *	  What the rings of the worker (outbox, attempt log) have in common.
+ *	  What emptying tables has in common: the rings (outbox, attempt log), positions.
  *
  * Space comes back by TRUNCATE, whose lock conflicts with everything.  Who waits
  * for it makes all others wait behind him, so it is never waited for: it is had
@@ -13,12 +13,9 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/xact.h"
 #include "commands/tablecmds.h"
 #include "housekeeping.h"
-#include "miscadmin.h"
 #include "nodes/makefuncs.h"
-#include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
@@ -26,6 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "worker_sql.h"
 
 #define AFTER_ERROR_MS	10000
 #define LOCK_TIMEOUT	"200ms"
@@ -43,17 +41,8 @@ oe_housekeeping_run(OeStep step, TimestampTz now, const char *what, int *reporte
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData  *error = oe_worker_rollback(caller);
 
-		/* as the main loop of a backend does it */
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		AbortCurrentTransaction();
-		MemoryContextSwitchTo(caller);
-		pgstat_report_activity(STATE_IDLE, NULL);
-		RESUME_INTERRUPTS();
 		if (*reported != error->sqlerrcode)
 			ereport(LOG,
 					(errcode(error->sqlerrcode),

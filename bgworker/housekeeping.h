@@ -1,6 +1,6 @@
 /*
  * housekeeping.h
- *	  What the rings of the worker (outbox, attempt log) have in common.
+ *	  What emptying tables has in common: the rings (outbox, attempt log), positions.
  */
 #ifndef OE_HOUSEKEEPING_H
 #define OE_HOUSEKEEPING_H

@@ -3,7 +3,7 @@
  *	  The worker's calls of run_maintenance().
  *
  * Time limits of states and old idempotency keys become due with time alone, so
- * somebody has to look: the worker does, every order_engine.maintenance_interval
+ * somebody has to look: the first worker does, every order_engine.maintenance_interval
  * and between two rounds of its loop.  With nothing due a look is a probe of a few
  * indexes, without a transaction id.  One call works for 20 ms at most and is a
  * transaction of its own; as long as there is more to do it is repeated at once,
@@ -103,16 +103,10 @@ oe_maintenance_run(TimestampTz now, bool busy)
 	{
 		ErrorData  *error;
 
-		/* as the main loop of a backend does it */
 		HOLD_INTERRUPTS();
 		disable_timeout(STATEMENT_TIMEOUT, false);
 		QueryCancelPending = false; /* it may have come for what has failed already */
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		AbortCurrentTransaction();
-		MemoryContextSwitchTo(caller);
-		pgstat_report_activity(STATE_IDLE, NULL);
+		error = oe_worker_rollback(caller);
 		RESUME_INTERRUPTS();
 		report(error);
 		FreeErrorData(error);

@@ -71,6 +71,23 @@ oe_worker_commit(void)
 	MemoryContextSwitchTo(callers_context);
 }
 
+/* As the main loop of a backend does it. */
+ErrorData *
+oe_worker_rollback(MemoryContext context)
+{
+	ErrorData  *error;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(context);
+	pgstat_report_activity(STATE_IDLE, oe_worker_idle_text);
+	RESUME_INTERRUPTS();
+	return error;
+}
+
 static uint64
 execute(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes, const Datum *values,
 		const char *nulls, int expected, bool read_only)

@@ -20,6 +20,12 @@ extern const char *oe_worker_idle_text;
 extern void oe_worker_commit(void);
 
 /*
+ * In PG_CATCH, for an error that shall not end the worker: rolls back and
+ * returns the error, a copy in the context, which is current again.
+ */
+extern ErrorData *oe_worker_rollback(MemoryContext context);
+
+/*
  * Runs one of the worker's statements; "*plan" keeps its plan.  Raises an error
  * unless SPI answers with "expected".  Returns the number of rows.
  */
