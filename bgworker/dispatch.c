@@ -348,6 +348,17 @@ forgive_after_opening(OeEndpoint *endpoint, TimestampTz now)
 	oe_endpoint_forgive(endpoint, now);
 }
 
+/* No more is sent to it; the next flush says so. */
+static void
+disable_endpoint(OeEndpoint *endpoint, const char *reason)
+{
+	if (!endpoint->active)
+		return;
+	endpoint->active = false;
+	strlcpy(endpoint->disable, reason, sizeof(endpoint->disable));
+	oe_unflushed++;
+}
+
 static void
 note_change(OeEndpoint *endpoint, uint32 change, TimestampTz failing_since, TimestampTz now)
 {
@@ -370,18 +381,8 @@ note_change(OeEndpoint *endpoint, uint32 change, TimestampTz failing_since, Time
 		oe_unflushed++;
 	}
 	if (change & OE_HEALTH_DISABLE)
-		oe_endpoint_disable(endpoint, "it took no event for too long");
+		disable_endpoint(endpoint, "it took no event for too long");
 	forgive_after_opening(endpoint, now);
-}
-
-void
-oe_endpoint_disable(OeEndpoint *endpoint, const char *reason)
-{
-	if (!endpoint->active)
-		return;
-	endpoint->active = false;
-	strlcpy(endpoint->disable, reason, sizeof(endpoint->disable));
-	oe_unflushed++;
 }
 
 /* All events of a request meet the same fate; those behind the first of an aggregate just wait again. */
@@ -401,7 +402,7 @@ settle_attempt(Attempt *a, const OeHttpResult *result, oe_outcome outcome, Times
 		endpoint->wait_until = Max(endpoint->wait_until, now + pause);
 	}
 	if (outcome == OE_OUTCOME_GONE)
-		oe_endpoint_disable(endpoint, "the endpoint answered 410 Gone");
+		disable_endpoint(endpoint, "the endpoint answered 410 Gone");
 
 	/* backwards: who waits behind another in the same request is told first */
 	for (int i = a->n - 1; i >= 0 && outcome != OE_OUTCOME_SUCCESS; i--)

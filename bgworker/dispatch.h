@@ -19,9 +19,6 @@ extern int	oe_dispatch_send(OeHttp *http, int max_in_flight, TimestampTz now);
 /* When an endpoint that has to wait may be sent to again; 0: none does. */
 extern TimestampTz oe_dispatch_next(TimestampTz now);
 
-/* No more is sent to it; the next flush says so. */
-extern void oe_endpoint_disable(OeEndpoint *endpoint, const char *reason);
-
 /* Takes the results that are there; returns how many. */
 extern int	oe_dispatch_results(OeHttp *http, TimestampTz now);
 
