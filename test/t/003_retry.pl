@@ -172,10 +172,21 @@ $node->call('drop_endpoint', { name => 'slow' });
 #
 my %breaker = (breaker_open => '50 ms', breaker_open_max => '200 ms');
 
+# Each row of an event that failed, however soon it goes; an event that is merely
+# slow while hundreds behind it are done has one, too, with no attempts.
+$node->safe_psql('postgres', q{
+	CREATE TABLE failed_event (id uuid);
+	CREATE FUNCTION note_failed_event() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO public.failed_event VALUES (NEW.id);
+		RETURN NULL;
+	END $$;
+	CREATE TRIGGER note_failed_event AFTER INSERT OR UPDATE ON order_engine.delivery_retry
+		FOR EACH ROW WHEN (NEW.attempts > 0) EXECUTE FUNCTION note_failed_event()});
+
 sub retries_written
 {
-	return $node->value(q{
-		SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'delivery_retry'});
+	return $node->value('SELECT count(*) FROM failed_event');
 }
 
 my $fragile = OrderEngine::Receiver->new;
@@ -185,7 +196,6 @@ $node->emit_many("'d' || i % 10", 1, 50);
 $fragile->wait_for('/down', accepted => 50);
 $node->wait_for_value("SELECT order_engine.undelivered('down')", '0');
 my $written = retries_written();
-cmp_ok($written, '>', 0, 'statistics tell of the retries so far');
 $fragile->stop;
 $node->emit_many("'d' || i % 10", 51, 100);
 $node->wait_for_value(q{
@@ -268,6 +278,7 @@ poll_until('the healthy endpoint', sub {
 ok(defined $writer->receive, 'the writer is done');
 $writer->quit;
 $node->wait_for_value('SELECT count(*) >= 1000 FROM order_engine.delivery_retry', 't');
+cmp_ok(retries_written(), '>=', 1000, 'rows are written for events that fail while others are taken');
 is(status_of('picky', 'lag IS NOT NULL'), 't', 'with so many retries it stops reading');
 $receiver->rules;
 poll_until('the recovered endpoint', sub {
