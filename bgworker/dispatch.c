@@ -506,7 +506,7 @@ waits_for_batch(OeEndpoint *endpoint, const OeDelivery *d, TimestampTz now)
 {
 	TimestampTz until = d->ready_at + endpoint->max_batch_delay;
 
-	if (endpoint->max_batch == 1 || endpoint->max_batch_delay == 0 || d->alone ||
+	if (endpoint->max_batch == 1 || endpoint->max_batch_delay == 0 || d->alone || d->exception ||
 		endpoint->nready >= endpoint->max_batch || until <= now)
 		return false;
 	endpoint->wait_until = until;
