@@ -16,7 +16,7 @@ use Time::HiRes qw(time usleep);
 my $long = $ENV{OE_LONG};
 my $seed = $ENV{OE_SEED} // int(rand(1_000_000));
 my $writers = 3;
-my $rounds = $long ? 600 : 60;
+my $rounds = $long ? 300 : 60;
 my $most_crashes = $long ? 40 : 3;
 
 # results of one flush and what was under way, see FLUSH_RESULTS in worker.c;
@@ -421,7 +421,7 @@ foreach my $name (@promised)
 			usleep(100_000);
 			@missing = missing($name);
 			return !@missing;
-		}, 60);
+		}, $long ? 170 : 60);
 	};
 	is(scalar @missing, 0, "$name: every event was accepted");
 	if (@missing)
