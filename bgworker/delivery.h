@@ -84,7 +84,6 @@ typedef struct OeDelivery
 	TimestampTz first_attempt_at;	/* 0: none yet */
 	TimestampTz next_attempt_at;	/* 0: at once */
 	TimestampTz ready_at;
-	TimestampTz sent_at;		/* while it is in flight */
 	char	   *last_error;		/* NULL: none */
 
 	dlist_node	all_node;

@@ -27,9 +27,6 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* an attempt that lasts so long may last until its timeout */
-#define HANGING_MS	1000
-
 /* cursors between two reads are of so many courses at once that are worth looking for */
 #define MAX_COURSES	16
 
@@ -509,10 +506,7 @@ stands_in_the_way(const OeDelivery *d)
 	if (d->state == OE_DELIVERY_WAITING && d->aggregate != NULL &&
 		dlist_head_element(OeDelivery, aggregate_node, &d->aggregate->deliveries)->exception)
 		return true;
-	if (d->lane->window_done < OE_WINDOW / 2 || d->state == OE_DELIVERY_READY)
-		return false;
-	return d->state != OE_DELIVERY_IN_FLIGHT ||
-		TimestampDifferenceExceeds(d->sent_at, GetCurrentTimestamp(), HANGING_MS);
+	return d->state != OE_DELIVERY_READY && d->lane->window_done >= OE_WINDOW / 2;
 }
 
 void
