@@ -375,7 +375,7 @@ oe_ack_flush(bool all)
 		all_recorded_at = now;
 	oe_worker_begin("acknowledging deliveries");
 	dlist_foreach(iter, &oe_dirty_lanes)
-		oe_lane_advance(dlist_container(OeLane, dirty_node, iter.cur));
+		oe_lane_advance(dlist_container(OeLane, dirty_node, iter.cur), now);
 	oe_replay_flush();
 	write_notes();
 	write_news();

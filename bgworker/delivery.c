@@ -273,6 +273,7 @@ oe_delivery_taken(OeDelivery *d, TimestampTz now)
 	if (d->state == OE_DELIVERY_READY)
 		unlink_ready(d);
 	d->state = OE_DELIVERY_IN_FLIGHT;
+	d->taken_at = now;
 	if (d->first_attempt_at == 0)
 		d->first_attempt_at = now;
 }

@@ -84,6 +84,7 @@ typedef struct OeDelivery
 	TimestampTz first_attempt_at;	/* 0: none yet */
 	TimestampTz next_attempt_at;	/* 0: at once */
 	TimestampTz ready_at;
+	TimestampTz taken_at;		/* of the attempt that is under way */
 	char	   *last_error;		/* NULL: none */
 
 	dlist_node	all_node;
@@ -167,6 +168,7 @@ struct OeLane
 	int			window_done;
 	size_t		bytes;			/* of the events that are in memory for it */
 	int			held_back;
+	TimestampTz hangs_at;		/* an attempt that base waits for hangs from then on; 0: none */
 	struct known_hash *known;	/* events beyond base that need no reading again; NULL: none */
 	OeSnapshot *known_until;	/* where this is seen nothing is known any more */
 	dlist_head	ready;
@@ -302,7 +304,13 @@ extern void oe_lane_enter(OeDelivery *d, const OePlace *pair, const OeLogEvent *
 extern void oe_lane_dirty(OeLane *lane);
 
 /* Moves base over what is done, and makes exceptions of what stands in the way. */
-extern void oe_lane_advance(OeLane *lane);
+extern void oe_lane_advance(OeLane *lane, TimestampTz now);
+
+/* Marks lanes as dirty whose base waits for an attempt that hangs by now; is there one? */
+extern bool oe_lanes_hang(TimestampTz now);
+
+/* When is that to be asked?  0: not until a flush has advanced lanes. */
+extern TimestampTz oe_lanes_hang_at(void);
 
 /* Ids that are done beyond base; an array in the current context. */
 extern pg_uuid_t *oe_lane_done_beyond(OeLane *lane, int *n);

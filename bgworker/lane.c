@@ -27,6 +27,9 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+/* base waits no longer for an attempt while hundreds behind it are done */
+#define HANGS_MS	500
+
 /* cursors between two reads are of so many courses at once that are worth looking for */
 #define MAX_COURSES	16
 
@@ -56,6 +59,7 @@ int			oe_unflushed = 0;
 int			oe_attentive_lanes = 0;
 
 static MemoryContext delivery_context = NULL;
+static TimestampTz hang_at = 0; /* the first of the lanes' hangs_at, or before; 0: none */
 
 void
 oe_delivery_init(void)
@@ -492,10 +496,17 @@ leave_window(OeDelivery *d)
 	d->place.seen = d->place.upto = NULL;
 }
 
-/* Must base not wait for this one? */
+/*
+ * Must base not wait for this one?  That hundreds behind it are done is not enough
+ * for one that is under way: it may have waited for its aggregate and be sent only
+ * now, and a few requests with many events each are hundreds at once.
+ */
 static bool
-stands_in_the_way(const OeDelivery *d)
+stands_in_the_way(const OeDelivery *d, TimestampTz now)
 {
+	OeLane	   *lane = d->lane;
+	TimestampTz hangs_at;
+
 	/* it gets no row whatever happens */
 	if (d->lane->endpoint->best_effort)
 		return false;
@@ -506,19 +517,68 @@ stands_in_the_way(const OeDelivery *d)
 	if (d->state == OE_DELIVERY_WAITING && d->aggregate != NULL &&
 		dlist_head_element(OeDelivery, aggregate_node, &d->aggregate->deliveries)->exception)
 		return true;
-	return d->state != OE_DELIVERY_READY && d->lane->window_done >= OE_WINDOW / 2;
+	if (d->state == OE_DELIVERY_READY || lane->window_done < OE_WINDOW / 2)
+		return false;
+	if (d->state != OE_DELIVERY_IN_FLIGHT)
+		return true;
+	hangs_at = TimestampTzPlusMilliseconds(d->taken_at, HANGS_MS);
+	if (hangs_at <= now)
+		return true;
+	lane->hangs_at = hangs_at;
+	if (hang_at == 0 || hangs_at < hang_at)
+		hang_at = hangs_at;
+	return false;
+}
+
+bool
+oe_lanes_hang(TimestampTz now)
+{
+	bool		found = false;
+	dlist_iter	iter;
+
+	if (hang_at == 0 || hang_at > now)
+		return false;
+	hang_at = 0;
+	dlist_foreach(iter, &oe_endpoints)
+	{
+		OeEndpoint *endpoint = dlist_container(OeEndpoint, node, iter.cur);
+		dlist_iter	lanes;
+
+		dlist_foreach(lanes, &endpoint->lanes)
+		{
+			OeLane	   *lane = dlist_container(OeLane, node, lanes.cur);
+
+			if (lane->hangs_at == 0)
+				continue;
+			if (lane->hangs_at <= now)
+			{
+				oe_lane_dirty(lane);
+				found = true;
+			}
+			else if (hang_at == 0 || lane->hangs_at < hang_at)
+				hang_at = lane->hangs_at;
+		}
+	}
+	return found;
+}
+
+TimestampTz
+oe_lanes_hang_at(void)
+{
+	return hang_at;
 }
 
 void
-oe_lane_advance(OeLane *lane)
+oe_lane_advance(OeLane *lane, TimestampTz now)
 {
+	lane->hangs_at = 0;
 	while (!dlist_is_empty(&lane->window))
 	{
 		OeDelivery *d = dlist_head_element(OeDelivery, window_node, &lane->window);
 
 		if (d->state != OE_DELIVERY_DONE && !d->exception)
 		{
-			if (!stands_in_the_way(d))
+			if (!stands_in_the_way(d, now))
 				break;
 			oe_delivery_except(d);
 			if (d->state == OE_DELIVERY_WAITING)

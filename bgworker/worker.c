@@ -176,6 +176,8 @@ flush_if_due(TimestampTz now)
 	due = oe_unflushed >= FLUSH_RESULTS ||
 		(oe_unflushed > 0 && now >= TimestampTzPlusMilliseconds(unflushed_since, FLUSH_AFTER_MS));
 
+	due = oe_lanes_hang(now) || due;
+
 	/* mere progress of the reader is no hurry */
 	if (now >= next_lazy_flush)
 	{
@@ -265,6 +267,8 @@ sleep_ms(TimestampTz now, TimestampTz next_retry)
 		timeout = earlier(timeout, ms_until(now, next_retry));
 	if (next_send != 0)
 		timeout = earlier(timeout, ms_until(now, next_send));
+	if (oe_lanes_hang_at() != 0)
+		timeout = earlier(timeout, ms_until(now, oe_lanes_hang_at()));
 	if (oe_unflushed > 0)
 		timeout = earlier(timeout, unflushed_since == 0 ? FLUSH_AFTER_MS :
 						  ms_until(now, TimestampTzPlusMilliseconds(unflushed_since, FLUSH_AFTER_MS)));
