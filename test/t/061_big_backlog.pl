@@ -6,7 +6,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use OrderEngine qw(poll_until);
-use OrderEngine::Load qw($long rss watch_rss latencies show_latencies start_writers);
+use OrderEngine::Load qw($long rss watch_rss each_line latencies show_latencies start_writers);
 use OrderEngine::Receiver;
 use Test::More;
 use Time::HiRes qw(time);
@@ -53,12 +53,11 @@ sub new_items
 sub wait_for_all
 {
 	my ($path, $count) = @_;
+	my $worker = $node->wait_for_worker;
 	my $stats;
 
 	poll_until("$count events at $path", sub {
-		my $worker = $node->worker_pid;
-
-		watch_rss(\$most, $worker) if $worker;
+		watch_rss(\$most, $worker);
 		$stats = $receiver->stats($path);
 		return $stats->{accepted} >= $count;
 	});
@@ -71,14 +70,14 @@ sub wait_for_all
 sub left_behind
 {
 	my ($path, $first, $last) = @_;
-	my ($n, $new, $at) = (0, 0, 0);
+	my ($n, $new, $at, %seen) = (0, 0, 0);
 
-	foreach my $line ($receiver->_log_lines($path))
-	{
-		$line =~ /"aggregateid":"(\d+)"/ or next;
+	each_line($receiver, $path, sub {
+		$_[0] =~ /"aggregateid":"(\d+)"/ or return;
 		$n++;
-		($new, $at) = ($new + 1, $n) if $1 >= $first && $1 <= $last;
-	}
+		return if $1 < $first || $1 > $last || $seen{$_[0] =~ /"id":"([^"]*)"/ ? $1 : ''}++;
+		($new, $at) = ($new + 1, $n);
+	});
 	is($new, 500, 'all new events are there') or return 0;
 	return 1 - $at / $n;
 }
@@ -138,7 +137,7 @@ $again = time - $again;
 my @more_new = new_items();
 $stats = wait_for_all('/cold', $events + 1000);
 $left = left_behind('/cold', @more_new);
-diag(sprintf('cold start with %d events: the first %.0f ms after it was told to start, %.0f ms after the worker's start; a crash after %d events, the next %.0f ms after the server was up; %d duplicates; new items through with %.0f %% to come; worker %.1f MB',
+diag(sprintf('cold start with %d events: the first %.0f ms after it was told to start, %.0f ms after the start of the worker; a crash after %d events, the next %.0f ms after the server was up; %d duplicates; new items through with %.0f %% to come; worker %.1f MB',
 	$events, 1000 * ($stats->{first} - $begin), 1000 * ($stats->{first} - $started), $crash, 1000 * $again,
 	$stats->{duplicates}, 100 * $left, $most));
 cmp_ok($left, '>', 0.25, 'new items are not starved, before and after a crash');
@@ -146,6 +145,53 @@ cmp_ok($left, '>', 0.25, 'new items are not starved, before and after a crash');
 cmp_ok($stats->{duplicates}, '<=', 1000 + 2 * $in_flight * $batch, 'duplicates are bounded');
 cmp_ok($most, '<', 200, 'memory of the worker is bounded');
 $node->call('drop_endpoint', { name => 'cold' });
+
+#
+# Crash after crash, with workers whose number changes, and an endpoint that wants
+# no order
+#
+my $crashes = $long ? 20 : 4;
+my $few = 20_000;
+
+$node->create_endpoint($receiver, 'again', max_in_flight => $in_flight);
+$node->create_endpoint($receiver, 'free', max_in_flight => $in_flight, ordering => 'none');
+$node->configure('order_engine.databases' => '', 'order_engine.workers' => 2);
+poll_until('the worker to end', sub { !defined $node->worker_pid });
+foreach my $part (1 .. 20)
+{
+	@range = take_items($few / $steps / 20);
+	$node->safe_psql('postgres', "CALL fill($range[0], $range[1], $steps)");
+}
+$node->configure('order_engine.databases' => 'postgres');
+my $lanes = 0;
+foreach my $round (1 .. $crashes)
+{
+	my $unique = $receiver->stats('/again')->{unique};
+
+	$receiver->wait_for('/again', unique => $unique + 1 + int(rand(0.5 * $few / $crashes)));
+	new_items();
+	$lanes++ if $node->value('SELECT count(before) FROM order_engine.endpoint_position') ne '0';
+	$node->configure('order_engine.workers' => 1 + $round % 3) if $round % 2 == 0;
+	my $pid = poll_until('a worker', sub {
+		$node->value('SELECT pid FROM order_engine.stat_worker WHERE pid IS NOT NULL ORDER BY random() LIMIT 1')
+	});
+	kill('KILL', $pid);    # it may be one that ends anyway
+	poll_until('the server to notice', sub { !kill(0, $pid) });
+	$node->wait_until_up;
+}
+my $all = $few + 500 * $crashes;
+$stats = $receiver->wait_for('/again', accepted => $all);
+is("$stats->{unique} $stats->{gaps} $stats->{out_of_order}", "$all 0 0",
+	"after $crashes crashes every event has come, in order");
+my $free = $receiver->wait_for('/free', accepted => $all);
+is($free->{unique}, $all, 'without order, too');
+diag(sprintf('%d crashes, %d of them with an express lane: %d and %d duplicates', $crashes, $lanes,
+	$stats->{duplicates}, $free->{duplicates}));
+cmp_ok($_->{duplicates}, '<=', $crashes * (3 * 1000 + $in_flight), 'duplicates are bounded')
+  foreach $stats, $free;
+$node->configure('order_engine.workers' => 1);
+$node->wait_for_value('SELECT count(pid) = 1 AND count(*) = 1 FROM order_engine.stat_worker', 't');
+$node->call('drop_endpoint', { name => $_ }) foreach qw(again free);
 
 #
 # An endpoint that is down, beside a healthy one

@@ -6,7 +6,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use OrderEngine qw(poll_until percentile);
-use OrderEngine::Load qw($long rss latencies show_latencies start_writers);
+use OrderEngine::Load qw($long each_line latencies show_latencies start_writers);
 use OrderEngine::Receiver;
 use Test::More;
 use Time::HiRes qw(time);
@@ -39,8 +39,10 @@ sub measure
 	$writer->quit;
 	$accepted += $count;
 	$receiver->wait_for('/shop', accepted => $accepted);
-	my @arrival = sort { $a <=> $b } map { /"time":([\d.]+),/ ? $1 : () } $receiver->_log_lines('/shop');
-	@arrival = @arrival[ -$count .. -1 ];
+	my @arrival;
+
+	each_line($receiver, '/shop', sub { push @arrival, $1 if $_[0] =~ /"time":([\d.]+),/ });
+	splice(@arrival, 0, -$count);
 	return ($count / ($arrival[-1] - $arrival[0]),
 		latencies($node, $receiver, '/shop', "created_at > '$mark'"));
 }

@@ -25,7 +25,7 @@ use Exporter qw(import);
 use OrderEngine qw(poll_until percentile webhook_id);
 use PostgreSQL::Test::Utils ();
 
-our @EXPORT_OK = qw($long rss watch_rss cpu_seconds latencies show_latencies start_writers);
+our @EXPORT_OK = qw($long rss watch_rss cpu_seconds latencies show_latencies each_line start_writers);
 our $long = $ENV{OE_LONG} ? 1 : 0;
 
 # a long form may wait for long
@@ -163,6 +163,27 @@ sub cpu_seconds
 	return ($fields[11] + $fields[12]) / 100;
 }
 
+=head2 each_line($receiver, $path, $callback)
+
+Calls that with each line of the receiver's log for a path, without having all of
+them in memory.
+
+=cut
+
+sub each_line
+{
+	my ($receiver, $path, $callback) = @_;
+
+	$receiver->_request('POST', '/_flush');
+	open(my $log, '<', "$receiver->{directory}/log") or die "could not read the log: $!";
+	while (my $line = <$log>)
+	{
+		$callback->($line) if index($line, qq{"path":"$path",}) >= 0;
+	}
+	close($log);
+	return;
+}
+
 =head2 latencies($node, $receiver, $path, $condition)
 
 Milliseconds from the time of each event of the outbox for which this is true to
@@ -176,11 +197,10 @@ sub latencies
 	my %arrival;
 	my @result;
 
-	foreach my $line ($receiver->_log_lines($path))
-	{
-		my ($time, $id) = $line =~ /"time":([\d.]+),.*?"id":"([^"]*)"/ or next;
+	each_line($receiver, $path, sub {
+		my ($time, $id) = $_[0] =~ /"time":([\d.]+),.*?"id":"([^"]*)"/ or return;
 		$arrival{$id} //= $time;
-	}
+	});
 	foreach my $row (split(/\n/, $node->safe_psql('postgres', qq{
 		SELECT replace(id::text, '-', ''), extract(epoch FROM created_at)
 		FROM order_engine.outbox WHERE $condition})))
