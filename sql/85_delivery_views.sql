@@ -274,6 +274,55 @@ COMMENT ON COLUMN order_engine.endpoint_status.gaps IS 'Events that it missed be
 COMMENT ON COLUMN order_engine.endpoint_status.recorded_at IS 'When a position of it was last written; null before the first delivery.';
 COMMENT ON COLUMN order_engine.endpoint_status.advice IS 'What is stuck, since when, why, and what to do; null when all is well.';
 
+CREATE VIEW order_engine.endpoint_settings AS
+SELECT e.name,
+	regexp_replace(e.url, '\?.*', '?...') AS url,
+	e.event_types,
+	e.format,
+	e.ordering,
+	e.guarantee,
+	ARRAY(SELECT jsonb_object_keys(e.headers)) AS header_names,
+	e.max_in_flight,
+	e.rate,
+	e.burst,
+	e.max_batch,
+	e.max_batch_delay,
+	e.connect_timeout,
+	e.timeout,
+	e.retry_schedule,
+	e.max_age,
+	e.after_dead,
+	e.policy,
+	e.client_certificate IS NOT NULL AS client_certificate,
+	(SELECT count(*) FROM order_engine.endpoint_secret s WHERE s.endpoint_id = e.endpoint_id AND s.kind = 'signing'
+		AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())) AS secrets,
+	e.created_at,
+	e.updated_at
+FROM order_engine.endpoint e;
+COMMENT ON VIEW order_engine.endpoint_settings IS 'The settings of each endpoint, without what may be a credential.';
+COMMENT ON COLUMN order_engine.endpoint_settings.name IS 'Name of the endpoint.';
+COMMENT ON COLUMN order_engine.endpoint_settings.url IS 'Where events are posted to, without what follows a question mark, which may be a token.';
+COMMENT ON COLUMN order_engine.endpoint_settings.event_types IS 'Types that it gets; * stands for any run of characters.';
+COMMENT ON COLUMN order_engine.endpoint_settings.format IS 'Form of the request: webhook, cloudevents, cloudevents_binary or cloudevents_batch.';
+COMMENT ON COLUMN order_engine.endpoint_settings.ordering IS 'aggregate or none.';
+COMMENT ON COLUMN order_engine.endpoint_settings.guarantee IS 'at_least_once or best_effort.';
+COMMENT ON COLUMN order_engine.endpoint_settings.header_names IS 'Names of the extra HTTP headers; their values may be credentials.';
+COMMENT ON COLUMN order_engine.endpoint_settings.max_in_flight IS 'How many requests may be under way at once.';
+COMMENT ON COLUMN order_engine.endpoint_settings.rate IS 'Requests a second at most; null: no limit.';
+COMMENT ON COLUMN order_engine.endpoint_settings.burst IS 'Requests that may follow each other at once; null: what a second of the rate allows.';
+COMMENT ON COLUMN order_engine.endpoint_settings.max_batch IS 'Events in one request at most.';
+COMMENT ON COLUMN order_engine.endpoint_settings.max_batch_delay IS 'How long an event may wait for others to fill a request.';
+COMMENT ON COLUMN order_engine.endpoint_settings.connect_timeout IS 'Limit for a connection to be made.';
+COMMENT ON COLUMN order_engine.endpoint_settings.timeout IS 'Limit for a whole attempt.';
+COMMENT ON COLUMN order_engine.endpoint_settings.retry_schedule IS 'Waits between attempts.';
+COMMENT ON COLUMN order_engine.endpoint_settings.max_age IS 'No attempt is made later than this after the first one.';
+COMMENT ON COLUMN order_engine.endpoint_settings.after_dead IS 'continue or block.';
+COMMENT ON COLUMN order_engine.endpoint_settings.policy IS 'Settings of pause, circuit breaker and auto-disable that differ from the defaults.';
+COMMENT ON COLUMN order_engine.endpoint_settings.client_certificate IS 'Whether the worker shows it a certificate.';
+COMMENT ON COLUMN order_engine.endpoint_settings.secrets IS 'Signing secrets that are valid now: more than one while a secret is being replaced.';
+COMMENT ON COLUMN order_engine.endpoint_settings.created_at IS 'When it was created.';
+COMMENT ON COLUMN order_engine.endpoint_settings.updated_at IS 'When it was last altered.';
+
 CREATE VIEW order_engine.dead_letter AS
 SELECT e.name AS endpoint, d.id, d.type, d.aggregatetype, d.aggregateid, d.aggregate_seq,
 	d.attempts, d.last_error, d.created_at, d.died_at, d.payload, d.headers, d.endpoint_id

@@ -101,6 +101,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'table', 'delivery_gap'),
 	('operator', 'table', 'delivery_attempt'),
 	('operator', 'table', 'delivery_retry'),
+	('operator', 'table', 'endpoint_settings'),
 	('operator', 'table', 'endpoint_status'),
 	('operator', 'table', 'history'),
 	('operator', 'table', 'machine'),
