@@ -353,9 +353,10 @@ BEGIN
 	PERFORM order_engine.check_client_certificate(e.client_certificate, nullif(client_key, ''));
 	key := order_engine.make_secret(secret);
 
-	-- transaction ids of another server would come up again here
+	-- transaction ids of another server would come up again here; those of writers that overtake us are no such
 	own := pg_current_xact_id();
-	IF EXISTS (SELECT FROM order_engine.outbox o WHERE o.txid > own) THEN
+	IF EXISTS (SELECT FROM order_engine.outbox o
+			   WHERE o.txid > own AND o.txid >= pg_snapshot_xmax(pg_current_snapshot())) THEN
 		RAISE EXCEPTION 'the outbox holds events of a server with higher transaction ids' USING
 			ERRCODE = 'object_not_in_prerequisite_state',
 			DETAIL = 'The database was restored from a dump of another server.',
@@ -571,7 +572,7 @@ DECLARE
 	own xid8 := pg_current_xact_id();
 BEGIN
 	-- positions speak of transaction ids; those of another server mean nothing here
-	IF EXISTS (SELECT FROM order_engine.outbox WHERE txid > own)
+	IF EXISTS (SELECT FROM order_engine.outbox WHERE txid > own AND txid >= pg_snapshot_xmax(pg_current_snapshot()))
 		OR EXISTS (SELECT FROM order_engine.endpoint WHERE pg_snapshot_xmax(start_snapshot) > own)
 		OR EXISTS (SELECT FROM order_engine.replay WHERE pg_snapshot_xmax(visible) > own)
 		OR EXISTS (SELECT FROM order_engine.position_0 WHERE pg_snapshot_xmax(coalesce(upto, seen)) > own)
