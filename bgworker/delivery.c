@@ -166,6 +166,8 @@ push_ready(OeDelivery *d, bool first, TimestampTz now)
 		dlist_push_tail(&lane->ready, &d->ready_node);
 	}
 	endpoint->nready++;
+	if (endpoint->nready == endpoint->max_batch && endpoint->wait_until != DT_NOEND)
+		endpoint->wait_until = 0;	/* a request is full: if that was all that it waited for, it goes */
 	if (!lane->in_ready)
 	{
 		lane->in_ready = true;
