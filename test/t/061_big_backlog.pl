@@ -210,13 +210,23 @@ $node->safe_psql('postgres', "CALL trickle(200, $idle)");
 $receiver->wait_for('/healthy', accepted => $idle);
 my @idle = latencies($node, $receiver, '/healthy', "type = 'trickle.event'");
 my $mark = $node->value('SELECT clock_timestamp()');
-$down->wait_for('/down', accepted => $idle);
+
+# what is written costs something by itself
+@range = take_items($items / 10);
+my ($filler) = start_writers($node, 1, "CALL fill_in_parts($range[0], $range[1], $steps, 10)");
+$node->safe_psql('postgres', "CALL trickle(200, $idle)");
+defined $filler->receive or die $filler->error;
+$filler->quit;
+$receiver->wait_for('/healthy', accepted => 2 * $idle);
+my @busy = latencies($node, $receiver, '/healthy', "type = 'trickle.event' AND created_at > '$mark'");
+$mark = $node->value('SELECT clock_timestamp()');
+$down->wait_for('/down', accepted => 2 * $idle + $events / 10);
 
 $down->stop;
 $most = 0;
 my ($row_count) = $node->value($rows);
-my @parts = map { [ take_items($items / 100) ] } 1 .. 100;
-my ($filler) = start_writers($node, 1, join('; ', map { "CALL fill($_->[0], $_->[1], $steps)" } @parts));
+@range = take_items($items);
+($filler) = start_writers($node, 1, "CALL fill_in_parts($range[0], $range[1], $steps, 10)");
 my $during = $idle;
 my ($trickler) = start_writers($node, 1, "CALL trickle(200, $during)");
 poll_until('all to be written', sub {
@@ -224,10 +234,11 @@ poll_until('all to be written', sub {
 	return $filler->is_done && $trickler->is_done;
 });
 $_->quit foreach $filler, $trickler;
-$receiver->wait_for('/healthy', accepted => $idle + $during);
+$receiver->wait_for('/healthy', accepted => 2 * $idle + $during);
 my @during = latencies($node, $receiver, '/healthy', "type = 'trickle.event' AND created_at > '$mark'");
-diag('a healthy endpoint idle:                            ' . show_latencies(@idle));
-diag("beside one that is down, while $events events come: " . show_latencies(@during));
+diag('a healthy endpoint idle:          ' . show_latencies(@idle));
+diag('while much is written:            ' . show_latencies(@busy));
+diag('the same, beside one that is down: ' . show_latencies(@during));
 is($node->value(q{SELECT breaker <> 'closed' FROM order_engine.endpoint_status WHERE name = 'down'}),
 	't', 'the status view shows that it is down');
 $down->start;

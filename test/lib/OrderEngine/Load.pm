@@ -39,6 +39,8 @@ Creates the table item and procedures:
 
   fill(first, last, steps)    makes items and moves each by so many steps, all in
                               the caller's transaction
+  fill_in_parts(first, last, steps, each)    the same, so many items in a
+                              transaction
   walk(steps, first, last)    moves items between these numbers until each has
                               made so many steps, a transaction for each; several
                               sessions at once fight for the same items
@@ -70,6 +72,14 @@ sub prepare
 			INSERT INTO item SELECT generate_series(first, last);
 			FOR i IN 1..steps LOOP
 				UPDATE item SET state = other(state) WHERE id BETWEEN first AND last;
+			END LOOP;
+		END $$;
+
+		CREATE PROCEDURE fill_in_parts(first bigint, last bigint, steps int, each int) LANGUAGE plpgsql AS $$
+		BEGIN
+			FOR part IN first..last BY each LOOP
+				CALL fill(part, least(part + each - 1, last), steps);
+				COMMIT;
 			END LOOP;
 		END $$;
 
