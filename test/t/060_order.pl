@@ -5,6 +5,7 @@
 use strict;
 use warnings FATAL => 'all';
 
+use JSON::PP ();
 use OrderEngine qw(poll_until);
 use OrderEngine::Load qw($long start_writers);
 use OrderEngine::Receiver;
@@ -98,6 +99,27 @@ diag(sprintf('%d failures of %d events, each was tried %.1f times; %s rows were 
 	$sick, $events, (eval { my $n = 0; $n += $attempts{$_} foreach keys %sick; $n }) / $sick,
 	$node->value(q{SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'delivery_retry'})));
 $node->wait_for_value('SELECT count(*) FROM order_engine.delivery_retry', '0');
+
+#
+# One request hangs: what comes behind it goes on, past the window that is kept in
+# memory, and its event gets a row of its own
+#
+my $many = 5000;
+
+$receiver->rules({ path => '/slow', aggregateid => 'hangs', action => 'hang' });
+$node->create_endpoint($receiver, 'slow', timeout => '5 min', event_types => ['test.*']);
+$node->emit('hangs');
+$receiver->wait_for('/slow', in_flight => 1);
+$node->safe_psql('postgres', qq{
+	SELECT count(order_engine.emit('test', 'a' || i, 'test.event', '{}')) FROM generate_series(1, $many) i});
+$receiver->wait_for('/slow', accepted => $many);
+pass('what comes behind a request that hangs is delivered');
+$node->wait_for_value('SELECT count(*) FROM order_engine.delivery_retry', '1');
+pass('only its event has a row');
+$receiver->control({ release => JSON::PP::true });
+$receiver->wait_for('/slow', accepted => $many + 1);
+$node->wait_for_value('SELECT count(*) FROM order_engine.delivery_retry', '0');
+is($receiver->stats('/slow')->{duplicates}, 0, 'none came twice');
 $node->stop;
 
 done_testing();
