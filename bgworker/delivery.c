@@ -635,6 +635,7 @@ oe_endpoint_forgive(OeEndpoint *endpoint, TimestampTz now)
 
 		d->suspect = false;
 		dlist_delete(&d->suspect_node);
+		d->alone = false;
 		d->attempts = 0;
 		d->first_attempt_at = d->state == OE_DELIVERY_IN_FLIGHT ? now : 0;
 		d->next_attempt_at = 0;
