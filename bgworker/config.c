@@ -165,6 +165,7 @@ configure_policy(OeHealthPolicy *policy, HeapTuple tuple, TupleDesc desc)
 	breaker->open_min = int64_or(tuple, desc, COL_BREAKER_OPEN, OE_BREAKER_OPEN_MIN);
 	breaker->open_max = int64_or(tuple, desc, COL_BREAKER_OPEN_MAX, OE_BREAKER_OPEN_MAX);
 	breaker->successes = int32_or(tuple, desc, COL_BREAKER_SUCCESSES, OE_BREAKER_SUCCESSES);
+	breaker->max_in_flight = policy->max_in_flight;
 	policy->disable_after = int64_or(tuple, desc, COL_DISABLE_AFTER, DISABLE_AFTER);
 	policy->disable_attempts = int32_or(tuple, desc, COL_DISABLE_ATTEMPTS, DISABLE_ATTEMPTS);
 	policy->disable_spread = int64_or(tuple, desc, COL_DISABLE_SPREAD, DISABLE_SPREAD);

@@ -5,8 +5,9 @@
  *	  is approached again.
  *
  * closed --(failures)--> open --(time)--> half open --(successes)--> closed, with
- * a slow start.  A failure when half open or in slow start opens it again, for
- * twice as long.  Only what was started in the present phase counts: while open
+ * a slow start.  A failed probe, or that it cannot be reached in slow start, opens
+ * it again, for twice as long; answers in slow start are judged by their ratio as
+ * ever, for one that is a failure may be an event's fault.  Only what was started in the present phase counts: while open
  * and half open, requests from before still end, and say nothing new.
  *
  * Survives clocks that are set back (waits are cut to what the policy allows) and
@@ -145,6 +146,16 @@ oe_breaker_permit(oe_breaker *breaker, const oe_breaker_policy *policy, int64_t 
 	return true;
 }
 
+/* When is the slow start over? */
+static int
+ramp_end(const oe_breaker_policy *policy)
+{
+	if (policy->max_in_flight < OE_BREAKER_RAMP_END_MIN)
+		return OE_BREAKER_RAMP_END_MIN;
+	return policy->max_in_flight < OE_BREAKER_RAMP_END_MAX ?
+		policy->max_in_flight : OE_BREAKER_RAMP_END_MAX;
+}
+
 /* A probe ended. */
 static oe_breaker_change
 settle_probe(oe_breaker *breaker, const oe_breaker_policy *policy, oe_verdict verdict,
@@ -199,11 +210,11 @@ oe_breaker_settle(oe_breaker *breaker, const oe_breaker_policy *policy,
 
 	if (failed)
 	{
-		if (breaker->ramp > 0 || breaker->in_a_row >= policy->failures ||
-			window_is_bad(breaker, policy))
+		if ((breaker->ramp > 0 && verdict == OE_VERDICT_UNREACHABLE) ||
+			breaker->in_a_row >= policy->failures || window_is_bad(breaker, policy))
 			return open_breaker(breaker, policy, now, random);
 	}
-	else if (breaker->ramp > 0 && ++breaker->ramp >= OE_BREAKER_RAMP_END)
+	else if (breaker->ramp > 0 && ++breaker->ramp >= ramp_end(policy))
 	{
 		breaker->ramp = 0;
 		breaker->opens = 0;

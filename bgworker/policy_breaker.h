@@ -26,9 +26,13 @@
 
 #define OE_BREAKER_SLICES		6	/* of the window, which is so between 5/6 and all of it */
 
-/* slow start after an outage: so many at once, and when it is over */
+/*
+ * Slow start after an outage: so many at once, and when it is over: with as many
+ * as the endpoint may have anyway, within these limits.
+ */
 #define OE_BREAKER_RAMP_START	2
-#define OE_BREAKER_RAMP_END		256
+#define OE_BREAKER_RAMP_END_MIN	8
+#define OE_BREAKER_RAMP_END_MAX	256
 
 typedef struct oe_breaker_policy
 {
@@ -39,6 +43,7 @@ typedef struct oe_breaker_policy
 	int64_t		open_min;
 	int64_t		open_max;
 	int			successes;
+	int			max_in_flight;	/* that the endpoint may have when all is well */
 } oe_breaker_policy;
 
 typedef enum oe_breaker_phase

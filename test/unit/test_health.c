@@ -119,7 +119,7 @@ static const OeHealthPolicy policy = {
 	.max_in_flight = 4,
 	.rate = {0.0, 1},
 	.breaker = {OE_BREAKER_FAILURES, OE_BREAKER_RATIO, OE_BREAKER_MIN_ATTEMPTS, OE_BREAKER_WINDOW,
-	OE_BREAKER_OPEN_MIN, OE_BREAKER_OPEN_MAX, OE_BREAKER_SUCCESSES},
+	OE_BREAKER_OPEN_MIN, OE_BREAKER_OPEN_MAX, OE_BREAKER_SUCCESSES, 4},
 	.disable_after = 5 * 86400 * SECOND,
 	.disable_attempts = 12,
 	.disable_spread = 43200 * SECOND,

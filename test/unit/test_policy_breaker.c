@@ -10,7 +10,7 @@
 
 static const oe_breaker_policy defaults = {
 	OE_BREAKER_FAILURES, OE_BREAKER_RATIO, OE_BREAKER_MIN_ATTEMPTS, OE_BREAKER_WINDOW,
-	OE_BREAKER_OPEN_MIN, OE_BREAKER_OPEN_MAX, OE_BREAKER_SUCCESSES
+	OE_BREAKER_OPEN_MIN, OE_BREAKER_OPEN_MAX, OE_BREAKER_SUCCESSES, 1000
 };
 
 static oe_breaker breaker;
@@ -269,6 +269,21 @@ test_probes(void)
 		   OE_BREAKER_SAME, "an old probe is none either");
 }
 
+/* In slow start: after how many successes is the outage of such an endpoint forgotten? */
+static int
+successes_to_forget(int max_in_flight)
+{
+	oe_breaker_policy policy = defaults;
+	int			n;
+
+	policy.max_in_flight = max_in_flight;
+	fresh();
+	recover();
+	for (n = 0; breaker.opens != 0; n++)
+		(void) oe_breaker_settle(&breaker, &policy, false, OE_VERDICT_GOOD, now, 0.5);
+	return n;
+}
+
 static void
 test_slow_start(void)
 {
@@ -304,9 +319,23 @@ test_slow_start(void)
 	recover();
 	for (i = 0; i < 100; i++)
 		(void) settle(OE_VERDICT_GOOD);
-	is_int(settle(OE_VERDICT_BAD), OE_BREAKER_OPENED, "a failure in slow start opens it at once");
+	is_int(settle(OE_VERDICT_BAD), OE_BREAKER_SAME, "one bad answer in slow start may be an event's fault");
+	is_int(settle(OE_VERDICT_UNREACHABLE), OE_BREAKER_OPENED, "unreachable in slow start opens it at once");
 	is_int(breaker.opens, 2, "again");
 	is_int(breaker.open_until - now, 60 * SECOND, "for longer");
+
+	fresh();
+	recover();
+	for (i = 0; breaker.phase == OE_BREAKER_CLOSED && i < 100; i++)
+		(void) settle(OE_VERDICT_BAD);
+	is_int(i, 10, "bad answers open it by their ratio, in slow start, too");
+	is_int(breaker.opens, 2, "again");
+
+	/* an endpoint that may have but few is done with it sooner */
+	is_int(successes_to_forget(1), 6, "slow start of one at a time");
+	is_int(successes_to_forget(8), 6, "of eight at a time");
+	is_int(successes_to_forget(16), 14, "of sixteen");
+	is_int(successes_to_forget(100000), 254, "of very many");
 }
 
 static void
