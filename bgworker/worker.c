@@ -255,8 +255,19 @@ static long
 sleep_ms(TimestampTz now, TimestampTz next_retry)
 {
 	TimestampTz next_send = oe_dispatch_next(now);
-	long		timeout = earlier(oe_http_timeout(http), ms_until(now, oe_feed_next()));
+	long		timeout = oe_http_timeout(http);
 
+	if (oe_lanes_hang_at() != 0)
+		timeout = earlier(timeout, ms_until(now, oe_lanes_hang_at()));
+	if (oe_unflushed > 0)
+		timeout = earlier(timeout, unflushed_since == 0 ? FLUSH_AFTER_MS :
+						  ms_until(now, TimestampTzPlusMilliseconds(unflushed_since, FLUSH_AFTER_MS)));
+
+	/* the rest is not done any more, so that it is due would be so for ever */
+	if (draining)
+		return earlier(timeout, ms_until(now, drain_until));
+
+	timeout = earlier(timeout, ms_until(now, oe_feed_next()));
 	if (oe_my_index == 0)
 	{
 		timeout = earlier(timeout, ms_until(now, Min(next_ring, next_log_turn)));
@@ -267,11 +278,6 @@ sleep_ms(TimestampTz now, TimestampTz next_retry)
 		timeout = earlier(timeout, ms_until(now, next_retry));
 	if (next_send != 0)
 		timeout = earlier(timeout, ms_until(now, next_send));
-	if (oe_lanes_hang_at() != 0)
-		timeout = earlier(timeout, ms_until(now, oe_lanes_hang_at()));
-	if (oe_unflushed > 0)
-		timeout = earlier(timeout, unflushed_since == 0 ? FLUSH_AFTER_MS :
-						  ms_until(now, TimestampTzPlusMilliseconds(unflushed_since, FLUSH_AFTER_MS)));
 	return timeout;
 }
 
@@ -325,9 +331,7 @@ one_round(void)
 	now = GetCurrentTimestamp();
 	show_activity(now);
 	timeout = sleep_ms(now, next_retry);
-	if (draining)
-		timeout = earlier(timeout, ms_until(now, drain_until));
-	else if (oe_config_changed || more_to_fetch || oe_feed_wanted())
+	if (!draining && (oe_config_changed || more_to_fetch || oe_feed_wanted()))
 		timeout = 0;
 
 	if (WaitEventSetWait(wait_set, timeout, &event, 1,
