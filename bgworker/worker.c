@@ -61,8 +61,12 @@
 /* how often the text in pg_stat_activity is made anew */
 #define ACTIVITY_MS			1000
 
-/* how long a worker that shall end waits for its requests */
-#define DRAIN_MS			30000
+/*
+ * How long a worker that makes way for another set waits for its requests.  No
+ * endpoint gets anything meanwhile, so one that hangs is not waited for long: its
+ * event is sent again, as after a timeout.
+ */
+#define DRAIN_MS			5000
 
 PGDLLEXPORT void oe_worker_main(Datum arg);
 
