@@ -392,7 +392,9 @@ oe_worker_main(Datum arg)
 		MemoryContextReset(round_context);
 	}
 
-	/* what was delivered shall not be delivered again */
+	/* what was delivered shall not be delivered again, nor what was answered just now */
+	oe_http_drive(http);
+	(void) oe_dispatch_results(http, GetCurrentTimestamp());
 	if (oe_unflushed > 0 || oe_ack_pending(GetCurrentTimestamp()))
 		oe_ack_flush(true);
 	proc_exit(0);
