@@ -153,6 +153,7 @@ oe_worker_lock_shards(void)
 bool
 oe_worker_is_superfluous(void)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	char	   *name;
 	bool		listed;
 
@@ -170,6 +171,7 @@ oe_worker_is_superfluous(void)
 	name = get_database_name(MyDatabaseId);
 	listed = name != NULL && oe_database_is_listed(name);
 	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);	/* the end of a transaction may leave another */
 	if (!listed && oe_my_slot != NULL)
 		oe_my_slot->end = OE_END_RESHARD;
 	return !listed;
