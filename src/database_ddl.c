@@ -33,6 +33,7 @@
 #define HOLD_MS			60000	/* the launcher waits at most so long */
 #define WAIT_MS			5000	/* so long we wait for the workers to end */
 #define WAIT_STEP_MS	5
+#define TELL_AGAIN_MS	1000	/* a worker that still runs then is told again */
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
 
@@ -86,9 +87,9 @@ may_do(Oid dboid)
 	return may;
 }
 
-/* Asks the workers of a database to end; how many are there? */
+/* Asks the workers of a database to end if "tell"; how many are there? */
 static int
-end_workers(OeDatabaseSlot *database)
+end_workers(OeDatabaseSlot *database, bool tell)
 {
 	int			n = 0;
 
@@ -102,28 +103,38 @@ end_workers(OeDatabaseSlot *database)
 		if (pid != 0)
 			slot->end = OE_END_HELD;
 		SpinLockRelease(&oe_shared->lock);
-		if (pid != 0)
-		{
+		if (pid == 0)
+			continue;
+		if (tell)
 			(void) kill(pid, SIGTERM);
-			n++;
-		}
+		n++;
 	}
 	return n;
 }
 
-/* Has the workers of a database end, and waits for that. */
+/*
+ * Has the workers of a database end, and waits for that.  They are not told all
+ * the time: a signal inside a transaction ends that, too, and the last one of a
+ * worker says what was delivered.
+ */
 static void
 hold_workers(OeDatabaseSlot *database)
 {
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WAIT_MS);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz deadline = TimestampTzPlusMilliseconds(now, WAIT_MS);
+	TimestampTz next_tell = now;
 
 	SpinLockAcquire(&oe_shared->lock);
-	database->hold_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOLD_MS);
+	database->hold_until = TimestampTzPlusMilliseconds(now, HOLD_MS);
 	SpinLockRelease(&oe_shared->lock);
-	while (GetCurrentTimestamp() < deadline)
+	for (; now < deadline; now = GetCurrentTimestamp())
 	{
-		if (end_workers(database) == 0)
+		bool		tell = now >= next_tell;
+
+		if (end_workers(database, tell) == 0)
 			return;
+		if (tell)
+			next_tell = TimestampTzPlusMilliseconds(now, TELL_AGAIN_MS);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 WAIT_STEP_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
