@@ -222,19 +222,27 @@ show_activity(TimestampTz now)
 	static char text[128];
 	static TimestampTz next_time = 0;
 	static const char *last = "";
-	const char *state = draining ? "ending" :
-		oe_in_flight > 0 || !dlist_is_empty(&oe_sendable) ? "delivering" : "idle";
-	int			waiting = 0;
+	TimestampTz soon = TimestampTzPlusMilliseconds(now, ACTIVITY_MS);
+	const char *state;
+	int			endpoints = 0;
+	bool		delivering = oe_in_flight > 0;
 	dlist_iter	iter;
 
+	dlist_foreach(iter, &oe_sendable)
+	{
+		OeEndpoint *endpoint = dlist_container(OeEndpoint, sendable_node, iter.cur);
+
+		endpoints++;
+		/* a pause or an open breaker, not a moment's wait for a rate or a full request */
+		delivering = delivering || (endpoint->active && endpoint->wait_until <= soon);
+	}
+	state = draining ? "ending" : delivering ? "delivering" : endpoints > 0 ? "waiting" : "idle";
 	if (now < next_time && state == last)
 		return;
 	last = state;
-	next_time = TimestampTzPlusMilliseconds(now, ACTIVITY_MS);
-	dlist_foreach(iter, &oe_sendable)
-		waiting++;
+	next_time = soon;
 	snprintf(text, sizeof(text), "%s: %d requests in flight, %d endpoints with events to send",
-			 state, oe_in_flight, waiting);
+			 state, oe_in_flight, endpoints);
 	oe_worker_idle_text = text;
 	pgstat_report_activity(STATE_IDLE, text);
 }
