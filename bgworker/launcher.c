@@ -149,6 +149,50 @@ claim_slot(Oid dboid)
 	return database;
 }
 
+/* It failed: it is started again later, and later each time. */
+static void
+pause_longer(Supervised *s, TimestampTz now)
+{
+	s->pause_ms = Min(Max(s->pause_ms * 2, MIN_PAUSE_MS), MAX_PAUSE_MS);
+	s->not_before = TimestampTzPlusMilliseconds(now, s->pause_ms);
+}
+
+/* Looks at a worker that was started: is it still there, and if not, why? */
+static void
+check_worker(OeWorkerSlot *slot, Supervised *s, TimestampTz now)
+{
+	pid_t		pid;
+
+	if (s->handle == NULL || GetBackgroundWorkerPid(s->handle, &pid) != BGWH_STOPPED)
+		return;
+
+	pfree(s->handle);
+	s->handle = NULL;
+	s->idle = false;
+	switch ((OeWorkerEnd) slot->end)
+	{
+		case OE_END_RESHARD:
+			s->pause_ms = 0;
+			s->not_before = now;
+			return;
+		case OE_END_TOLD:
+			s->pause_ms = 0;
+			s->not_before = TimestampTzPlusMilliseconds(now, MIN_PAUSE_MS);
+			return;
+		case OE_END_HELD:
+		case OE_END_NO_EXTENSION:
+			s->idle = true;
+			s->pause_ms = 0;
+			s->not_before = s->woken ? now : TimestampTzPlusMilliseconds(now, RECHECK_MS);
+			return;
+		case OE_END_UNKNOWN:
+			break;
+	}
+	if (TimestampDifferenceExceeds(s->started_at, now, HEALTHY_UPTIME_MS))
+		s->pause_ms = 0;
+	pause_longer(s, now);
+}
+
 static bool
 has_workers(OeDatabaseSlot *database, Supervised *workers)
 {
@@ -160,16 +204,21 @@ has_workers(OeDatabaseSlot *database, Supervised *workers)
 	return false;
 }
 
-/* Slots of databases that were dropped can be used again. */
+/* Slots of databases that were dropped can be used again, when their workers are gone. */
 static void
 release_slots_but(List *databases)
 {
+	TimestampTz now = GetCurrentTimestamp();
+
 	for (int i = 0; i < OE_MAX_DATABASES; i++)
 	{
 		OeDatabaseSlot *database = &oe_shared->slots[i];
 
-		if (OidIsValid(database->dboid) && !has_workers(database, supervised[i]) &&
-			!list_member_oid(databases, database->dboid))
+		if (!OidIsValid(database->dboid) || list_member_oid(databases, database->dboid))
+			continue;
+		for (int j = 0; j < OE_MAX_WORKERS; j++)
+			check_worker(&database->workers[j], &supervised[i][j], now);
+		if (!has_workers(database, supervised[i]))
 		{
 			SpinLockAcquire(&oe_shared->lock);
 			database->dboid = InvalidOid;
@@ -216,43 +265,6 @@ listed_databases(void)
 	return result;
 }
 
-/* Looks at a worker that was started: is it still there, and if not, why? */
-static void
-check_worker(OeWorkerSlot *slot, Supervised *s, TimestampTz now)
-{
-	pid_t		pid;
-
-	if (s->handle == NULL || GetBackgroundWorkerPid(s->handle, &pid) != BGWH_STOPPED)
-		return;
-
-	pfree(s->handle);
-	s->handle = NULL;
-	s->idle = false;
-	switch ((OeWorkerEnd) slot->end)
-	{
-		case OE_END_RESHARD:
-			s->pause_ms = 0;
-			s->not_before = now;
-			return;
-		case OE_END_TOLD:
-			s->pause_ms = 0;
-			s->not_before = TimestampTzPlusMilliseconds(now, MIN_PAUSE_MS);
-			return;
-		case OE_END_HELD:
-		case OE_END_NO_EXTENSION:
-			s->idle = true;
-			s->pause_ms = 0;
-			s->not_before = s->woken ? now : TimestampTzPlusMilliseconds(now, RECHECK_MS);
-			return;
-		case OE_END_UNKNOWN:
-			break;
-	}
-	if (TimestampDifferenceExceeds(s->started_at, now, HEALTHY_UPTIME_MS))
-		s->pause_ms = 0;
-	s->pause_ms = Min(Max(s->pause_ms * 2, MIN_PAUSE_MS), MAX_PAUSE_MS);
-	s->not_before = TimestampTzPlusMilliseconds(now, s->pause_ms);
-}
-
 static void
 start_worker(OeDatabaseSlot *database, Supervised *s, int index, TimestampTz now)
 {
@@ -269,7 +281,7 @@ start_worker(OeDatabaseSlot *database, Supervised *s, int index, TimestampTz now
 	if (!RegisterDynamicBackgroundWorker(&worker, &s->handle))
 	{
 		s->handle = NULL;
-		s->not_before = TimestampTzPlusMilliseconds(now, MAX_PAUSE_MS);
+		pause_longer(s, now);
 		ereport(LOG,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("order_engine could not register a background worker"),
@@ -332,6 +344,8 @@ supervise_database(OeDatabaseSlot *database, Supervised *workers, bool woken, Ti
 			start_worker(database, s, i, now);
 		else
 			sleep_ms = Min(sleep_ms, wait_ms);
+		if (wait_ms <= 0 && s->handle == NULL)
+			sleep_ms = Min(sleep_ms, s->pause_ms);
 	}
 	return sleep_ms;
 }
