@@ -384,8 +384,6 @@ oe_lane_has_passed(const OeLane *lane, uint64 txid, const pg_uuid_t *id)
 {
 	dlist_iter	iter;
 
-	if (lane->partner != NULL && !oe_snapshot_sees(oe_express_from(lane), txid))
-		return false;			/* one of the two has it, or will */
 	if (place_has_passed(oe_lane_place(lane), txid, id))
 		return true;
 	dlist_foreach(iter, &unconstify(OeLane *, lane)->window)

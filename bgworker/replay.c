@@ -189,12 +189,16 @@ find_same(OeAggregate *aggregate, const pg_uuid_t *id)
 static bool
 is_wanted(OeEndpoint *endpoint, const OeLogEvent *event)
 {
-	OeLane	   *main = oe_lane_of(endpoint, event->shard);
+	OeLane	   *course = oe_lane_of(endpoint, event->shard);
 	OeAggregate *aggregate = oe_aggregate_find(endpoint, event->aggregate);
 	OeDelivery *same = aggregate != NULL ? find_same(aggregate, &event->id) : NULL;
 
+	if (course->partner != NULL && !oe_snapshot_sees(oe_express_from(course), event->txid) &&
+		oe_express_takes(course->partner, event))
+		course = course->partner;
+
 	/* also what waits for another attempt comes anyway */
-	return oe_wants(endpoint, event) && oe_lane_has_passed(main, event->txid, &event->id) &&
+	return oe_wants(endpoint, event) && oe_lane_has_passed(course, event->txid, &event->id) &&
 		(same == NULL || same->state == OE_DELIVERY_BLOCKED);
 }
 
