@@ -35,6 +35,9 @@ static Oid	endpoint_relid = InvalidOid;
 #define USECS(interval) "(extract(epoch FROM " interval ") * 1000000)::pg_catalog.int8"
 #define POLICY(name) "(policy OPERATOR(pg_catalog.->>) '" name "')"
 
+/* 5.0 is an integer as well; what numeric takes, integer need not */
+#define POLICY_INTEGER(name) POLICY(name) "::pg_catalog.numeric::pg_catalog.int4"
+
 /* the settings, as one row an endpoint */
 #define CONFIG \
 	"SELECT endpoint_id, name, status = 'active', url, event_types," \
@@ -47,14 +50,14 @@ static Oid	endpoint_relid = InvalidOid;
 	" " USECS("max_age") ", start_snapshot::pg_catalog.text, format, guarantee = 'best_effort'," \
 	" after_dead = 'block', max_batch, " USECS("max_batch_delay") ", rate::pg_catalog.float8, burst," \
 	" client_certificate, status_since," \
-	" " POLICY("breaker_failures") "::pg_catalog.int4, " POLICY("breaker_ratio") "::pg_catalog.float8," \
-	" " POLICY("breaker_min_attempts") "::pg_catalog.int4," \
+	" " POLICY_INTEGER("breaker_failures") ", " POLICY("breaker_ratio") "::pg_catalog.float8," \
+	" " POLICY_INTEGER("breaker_min_attempts") "," \
 	" " USECS(POLICY("breaker_window") "::pg_catalog.interval") "," \
 	" " USECS(POLICY("breaker_open") "::pg_catalog.interval") "," \
 	" " USECS(POLICY("breaker_open_max") "::pg_catalog.interval") "," \
-	" " POLICY("breaker_successes") "::pg_catalog.int4," \
+	" " POLICY_INTEGER("breaker_successes") "," \
 	" " USECS(POLICY("disable_after") "::pg_catalog.interval") "," \
-	" " POLICY("disable_attempts") "::pg_catalog.int4," \
+	" " POLICY_INTEGER("disable_attempts") "," \
 	" " USECS(POLICY("disable_spread") "::pg_catalog.interval") "," \
 	" " USECS(POLICY("pause") "::pg_catalog.interval") \
 	" FROM order_engine.endpoint" \
