@@ -204,8 +204,11 @@ configure(OeEndpoint *endpoint, HeapTuple tuple, TupleDesc desc)
 	endpoint->max_batch_delay = int64_or(tuple, desc, COL_MAX_BATCH_DELAY, 0);
 	endpoint->connect_timeout_ms = (long) int64_or(tuple, desc, COL_CONNECT_TIMEOUT, 0);
 	endpoint->timeout_ms = (long) int64_or(tuple, desc, COL_TIMEOUT, 0);
-	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(tuple, desc, COL_SCHEDULE, &isnull)),
-					  INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &steps, NULL, &endpoint->nsteps);
+	datum = SPI_getbinval(tuple, desc, COL_SCHEDULE, &isnull);
+	endpoint->nsteps = 0;		/* the functions want one at least; this is for who edits the table */
+	if (!isnull)
+		deconstruct_array(DatumGetArrayTypeP(datum), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+						  &steps, NULL, &endpoint->nsteps);
 	endpoint->schedule = palloc(Max(endpoint->nsteps, 1) * sizeof(int64));
 	for (int i = 0; i < endpoint->nsteps; i++)
 		endpoint->schedule[i] = DatumGetInt64(steps[i]);
