@@ -467,21 +467,48 @@ report_foreign(void)
 	reported = foreign;
 }
 
-/* Rows that were written for an endpoint while it was being dropped. */
+/*
+ * Rows that were written for an endpoint while it was being dropped.  Only of
+ * those that this worker saw go: rows without an endpoint may as well be those
+ * of a restore, which brings the table endpoint later.
+ */
 static void
 remove_orphans(void)
 {
 	static SPIPlanPtr retry_plan = NULL;
 	static SPIPlanPtr dead_plan = NULL;
+	static const Oid types[] = {INT4ARRAYOID};
+	static List *gone = NIL;
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	dlist_iter	iter;
+	ListCell   *lc;
+	Datum	   *ids;
+	int			n = 0;
+	Datum		values[1];
 
+	dlist_foreach(iter, &oe_endpoints)
+	{
+		OeEndpoint *endpoint = dlist_container(OeEndpoint, node, iter.cur);
+
+		if (!endpoint->configured)
+			gone = list_append_unique_int(gone, endpoint->endpoint_id);
+	}
+	MemoryContextSwitchTo(old);
+	if (gone == NIL)
+		return;
+
+	ids = palloc(list_length(gone) * sizeof(Datum));
+	foreach(lc, gone)
+		ids[n++] = Int32GetDatum(lfirst_int(lc));
+	values[0] = PointerGetDatum(construct_array(ids, n, INT4OID, 4, true, TYPALIGN_INT));
 	oe_worker_execute(&retry_plan,
-					  "DELETE FROM order_engine.delivery_retry r WHERE NOT EXISTS"
+					  "DELETE FROM order_engine.delivery_retry r WHERE r.endpoint_id = ANY ($1) AND NOT EXISTS"
 					  " (SELECT FROM order_engine.endpoint e WHERE e.endpoint_id = r.endpoint_id)",
-					  0, NULL, NULL, NULL, SPI_OK_DELETE);
+					  1, types, values, NULL, SPI_OK_DELETE);
 	oe_worker_execute(&dead_plan,
-					  "DELETE FROM order_engine.delivery_dead d WHERE NOT EXISTS"
+					  "DELETE FROM order_engine.delivery_dead d WHERE d.endpoint_id = ANY ($1) AND NOT EXISTS"
 					  " (SELECT FROM order_engine.endpoint e WHERE e.endpoint_id = d.endpoint_id)",
-					  0, NULL, NULL, NULL, SPI_OK_DELETE);
+					  1, types, values, NULL, SPI_OK_DELETE);
 }
 
 /* What follows from the settings for what is in memory. */
