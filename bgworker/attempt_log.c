@@ -15,10 +15,13 @@
  *
  * Accidents survived: an endless stream of failures between two flushes, and a
  * table that somebody has locked: memory is bounded, and what is dropped is
- * counted and logged.  Delivery never waits for the log.
+ * counted and logged.  A table that cannot be written to, as after an ALTER TABLE
+ * by hand: the attempts are dropped, the positions of the same transaction stay.
+ * Delivery never waits for the log.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "append.h"
 #include "attempt_log.h"
 #include "housekeeping.h"
@@ -30,6 +33,7 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 #include "worker_slot.h"
@@ -202,22 +206,68 @@ append_entry(OeAppender *appender, const OeAttemptEntry *entry)
 	oe_append_row(appender, values, nulls);
 }
 
+static void
+write_entries(Oid relid)
+{
+	OeAppender *appender = oe_append_begin(relid, NUM_COLS, false);
+	slist_iter	iter;
+
+	slist_foreach(iter, &entries)
+		append_entry(appender, &slist_container(Entry, node, iter.cur)->entry);
+	oe_append_end(appender);
+}
+
+/* In a subtransaction, as PL/pgSQL has it, for what else the transaction wrote. */
+static void
+try_to_write_entries(Oid relid)
+{
+	static int	reported = 0;
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *error;
+	slist_iter	iter;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		write_entries(relid);
+		ReleaseCurrentSubTransaction();
+		reported = 0;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		slist_foreach(iter, &entries)
+			dropped_entries++;
+		if (reported != error->sqlerrcode)
+			ereport(LOG,
+					(errcode(error->sqlerrcode),
+					 errmsg("order_engine: the log of attempts cannot be written: %s", error->message),
+					 errdetail_log("SQLSTATE %s.", unpack_sql_state(error->sqlerrcode))));
+		reported = error->sqlerrcode;
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+}
+
 void
 oe_attempt_log_flush(void)
 {
 	Oid			relid;
-	OeAppender *appender;
-	slist_iter	iter;
 
 	if (bytes == 0)
 		return;
 	relid = leaf_relid(period_of(GetCurrentTimestamp()));
 	if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
 		return;					/* kept for the next flush */
-	appender = oe_append_begin(relid, NUM_COLS, false);
-	slist_foreach(iter, &entries)
-		append_entry(appender, &slist_container(Entry, node, iter.cur)->entry);
-	oe_append_end(appender);
+	try_to_write_entries(relid);
 
 	slist_init(&entries);
 	bytes = 0;
