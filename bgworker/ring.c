@@ -295,6 +295,23 @@ give_up(int n)
 			 errhint("See order_engine.delivery_gap.")));
 }
 
+/*
+ * An endpoint of another database is not given up: it may be that of a dump from
+ * long ago, and has had no chance before adopt_database() is called.
+ */
+static bool
+is_a_copy(void)
+{
+	static OeQuery query = {
+		"SELECT 1 FROM order_engine.endpoint"
+		" WHERE owner OPERATOR(pg_catalog.<>) order_engine.database_identity() LIMIT 1"
+	};
+	uint64		nrows = oe_query_run(&query, NULL, NULL, false, SPI_OK_SELECT);
+
+	SPI_freetuptable(SPI_tuptable);
+	return nrows > 0;
+}
+
 static bool
 truncate_leaf(const Ring *ring, int n, TimestampTz now)
 {
@@ -314,6 +331,8 @@ truncate_leaf(const Ring *ring, int n, TimestampTz now)
 
 	/* asked first without the lock on the leaf: mostly that is the end of it */
 	holder = holder_of(n);
+	if (holder != NULL && too_old)
+		too_old = !is_a_copy();
 	if (holder != NULL && !too_old)
 	{
 		held(n, holder, Min(Max(turn_interval_ms() / 10, RETRY_LOCK_MS), MAX_RETRY_MS));

@@ -583,7 +583,12 @@ BEGIN
 	END IF;
 	UPDATE order_engine.endpoint SET owner = order_engine.database_identity(), updated_at = clock_timestamp()
 	WHERE owner <> order_engine.database_identity();
-	RETURN FOUND;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	-- a dump may be old: what it brought along is kept as if it had been closed now
+	UPDATE order_engine.outbox_leaf SET closed_at = clock_timestamp();
+	RETURN true;
 END
 $$;
 COMMENT ON FUNCTION order_engine.adopt_database() IS

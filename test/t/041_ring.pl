@@ -207,7 +207,17 @@ $node->safe_psql('postgres', q{SELECT order_engine.emit('test', 'x', 'other.even
 $receiver->wait_for('/shop', unique => $total + 120);
 $node->wait_for_value(
 	q{SELECT count(*) FROM order_engine.outbox_ring_status WHERE held_by = 'endpoint slow'}, '1');
+
+# as in a restored dump; until somebody says that it shall send, its endpoints are not given up
+$node->safe_psql('postgres', q{UPDATE order_engine.endpoint SET owner = 'another' WHERE name = 'slow'});
 $node->configure('order_engine.max_retention' => '6');
+$node->wait_for_value(q{
+	SELECT count(*) FROM order_engine.outbox_ring_status
+	WHERE held_by = 'endpoint slow' AND closed_at < clock_timestamp() - interval '10 s'}, '1');
+is($node->value(q{SELECT status, (SELECT count(*) FROM order_engine.delivery_gap) FROM order_engine.endpoint WHERE name = 'slow'}),
+	'paused|0', 'an endpoint of another database is not given up');
+is($node->value('SELECT order_engine.adopt_database()'), 't', 'it is adopted');
+is($node->value(q{SELECT count(*) FROM order_engine.outbox WHERE aggregateid LIKE 'gap %'}), '100', 'with its events');
 $node->wait_for_value(q{SELECT status FROM order_engine.endpoint WHERE name = 'slow'}, 'disabled');
 is($node->value(q{SELECT status_reason FROM order_engine.endpoint WHERE name = 'slow'}),
 	'held the outbox longer than order_engine.max_retention', 'the endpoint that held the ring is disabled');
