@@ -207,7 +207,7 @@ oe_express_consider(OeCursor *cursor, OeSnapshot *newest)
 
 /* ---------- how far ---------- */
 
-/* Up to what may a cursor read that is between two reads?  NULL: not on, for now. */
+/* Up to what may a cursor read that is between two reads?  NULL: it has to wait. */
 static OeSnapshot *
 target(OeCursor *cursor, OeSnapshot *newest)
 {

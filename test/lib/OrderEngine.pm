@@ -348,6 +348,29 @@ sub wait_for_value
 	return;
 }
 
+=head2 $node->status_of($endpoint, $columns), $node->wait_for_status($endpoint, $column, $expected)
+
+What endpoint_status says of an endpoint.
+
+=cut
+
+sub status_of
+{
+	my ($self, $endpoint, $columns) = @_;
+
+	return $self->value(
+		"SELECT $columns FROM order_engine.endpoint_status WHERE name = '$endpoint'");
+}
+
+sub wait_for_status
+{
+	my ($self, $endpoint, $column, $expected) = @_;
+
+	$self->wait_for_value(
+		"SELECT $column FROM order_engine.endpoint_status WHERE name = '$endpoint'", $expected);
+	return;
+}
+
 =head2 $node->last_error($endpoint [, $database])
 
 What went wrong last at an endpoint, wherever that is told; empty if nothing did.

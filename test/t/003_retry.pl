@@ -30,14 +30,6 @@ sub sequences
 		  $from->requests($path));
 }
 
-sub status_of
-{
-	my ($name, $columns) = @_;
-
-	return $node->value(
-		"SELECT $columns FROM order_engine.endpoint_status WHERE name = '$name'");
-}
-
 #
 # The schedule, and the order within an aggregate
 #
@@ -105,7 +97,7 @@ is($receiver->stats('/elsewhere')->{requests}, 0, 'which nobody follows');
 $receiver->wait_for('/shop', accepted => 51);
 is(sequences($receiver, '/shop', 'sick'), '1 2', 'the next event of the aggregate goes on');
 $node->wait_for_value('SELECT count(*) FROM order_engine.delivery_retry', '0');
-is(status_of('shop', 'dead, retrying, parked'), '3|0|0', 'endpoint_status counts them');
+is($node->status_of('shop', 'dead, retrying, parked'), '3|0|0', 'endpoint_status counts them');
 
 #
 # What cannot get better is not tried again
@@ -201,14 +193,14 @@ $node->emit_many("'d' || i % 10", 51, 100);
 $node->wait_for_value(q{
 	SELECT breaker <> 'closed' FROM order_engine.endpoint_status WHERE name = 'down'}, 't');
 pass('the circuit breaker opens');
-my $error = status_of('down', 'last_error');
+my $error = $node->status_of('down', 'last_error');
 diag("error of a receiver that is down: $error");
 like($error, qr/connect/i, 'the error says so');
 $node->emit_many("'d' || i % 10", 101, 150);
 # more attempts than the schedule has for each of the ten that are first
 $node->wait_for_value(q{
 	SELECT failures > 10 * 6 FROM order_engine.endpoint_status WHERE name = 'down'}, 't');
-is(status_of('down', 'failing_since IS NOT NULL, retrying, parked, dead, order_engine.undelivered(name)'),
+is($node->status_of('down', 'failing_since IS NOT NULL, retrying, parked, dead, order_engine.undelivered(name)'),
 	't|0|0|0|100', 'endpoint_status tells of the endpoint, not of events');
 $fragile->start;
 poll_until('all events', sub {
@@ -224,7 +216,7 @@ foreach my $i (0 .. 9)
 $node->wait_for_value("SELECT order_engine.undelivered('down')", '0');
 $node->wait_for_value(q{
 	SELECT breaker FROM order_engine.endpoint_status WHERE name = 'down'}, 'closed');
-is(status_of('down', 'dead, failures'), '0|0', 'no attempt was used up');
+is($node->status_of('down', 'dead, failures'), '0|0', 'no attempt was used up');
 is(retries_written(), $written, 'no row was written for any of the events');
 $node->call('drop_endpoint', { name => 'down' });
 $fragile->stop;
@@ -247,7 +239,7 @@ $writer->quit;
 pass('an endpoint that fails does not keep another from its events');
 cmp_ok($receiver->stats('/wide')->{unique}, '<', 3000,
 	'the one that fails stops reading');
-is(status_of('wide', 'lag IS NOT NULL'), 't', 'and is seen to be behind');
+is($node->status_of('wide', 'lag IS NOT NULL'), 't', 'and is seen to be behind');
 $receiver->rules;
 poll_until('the recovered endpoint',
 	sub { $receiver->stats('/wide')->{accepted} == $count });
@@ -279,7 +271,7 @@ ok(defined $writer->receive, 'the writer is done');
 $writer->quit;
 $node->wait_for_value('SELECT count(*) >= 1000 FROM order_engine.delivery_retry', 't');
 cmp_ok(retries_written(), '>=', 1000, 'rows are written for events that fail while others are taken');
-is(status_of('picky', 'lag IS NOT NULL'), 't', 'with so many retries it stops reading');
+is($node->status_of('picky', 'lag IS NOT NULL'), 't', 'with so many retries it stops reading');
 $receiver->rules;
 poll_until('the recovered endpoint', sub {
 	my $now = retries();

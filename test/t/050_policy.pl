@@ -19,23 +19,6 @@ my $receiver = OrderEngine::Receiver->new;
 # an endpoint that may fail as much as it likes without being left alone
 my %patient = (policy => { breaker_min_attempts => 10000, breaker_failures => 10000 });
 
-sub status_of
-{
-	my ($name, $columns) = @_;
-
-	return $node->value(
-		"SELECT $columns FROM order_engine.endpoint_status WHERE name = '$name'");
-}
-
-sub wait_for_status
-{
-	my ($name, $column, $expected) = @_;
-
-	$node->wait_for_value(
-		"SELECT $column FROM order_engine.endpoint_status WHERE name = '$name'", $expected);
-	return;
-}
-
 # The attempts of an event as "number outcome status, ...".
 sub attempts
 {
@@ -121,8 +104,8 @@ foreach my $name (sort keys %wait)
 # a pause beyond reason, and an operator who knows better
 $receiver->rules({ path => '/absent503', attempts => 1, status => 429, retry_after => '99999999' });
 my $id = $node->emit('long', type => 'absent503.event');
-wait_for_status('absent503', 'state', 'paused_by_endpoint');
-is(status_of('absent503', q{next_attempt_at - now() BETWEEN '23 h' AND '24 h'}),
+$node->wait_for_status('absent503', 'state', 'paused_by_endpoint');
+is($node->status_of('absent503', q{next_attempt_at - now() BETWEEN '23 h' AND '24 h'}),
 	't', 'a pause is 24 hours at most, and endpoint_status tells of it');
 $node->call('pause_endpoint', { name => 'absent503' });
 $node->call('resume_endpoint', { name => 'absent503' });
@@ -157,8 +140,8 @@ $node->create_endpoint($receiver, 'gone', event_types => [ 'gone.*', 'endpoint.*
 $receiver->control({ detail => $true });
 $node->emit_many("'x'", 1, 1);    # for nobody
 $id = $node->emit('gone', type => 'gone.event');
-wait_for_status('gone', 'status', 'disabled');
-is(status_of('gone', 'status_reason'), 'the endpoint answered 410 Gone', 'with the reason');
+$node->wait_for_status('gone', 'status', 'disabled');
+is($node->status_of('gone', 'status_reason'), 'the endpoint answered 410 Gone', 'with the reason');
 $node->emit('gone', type => 'gone.event');
 $receiver->wait_for('/ops', accepted => 1);
 my ($news) = $receiver->requests('/ops');
@@ -240,8 +223,8 @@ $stats = $receiver->wait_for('/notes', answered => 40);
 is($stats->{unique}, 40, 'best effort: every event is sent');
 is($stats->{requests}, 40, 'once');
 is($stats->{max_in_flight}, 8, 'without an order');
-wait_for_status('notes', 'lag_events', '0');
-is(status_of('notes', 'retrying, parked, dead'), '0|0|0', 'and what fails is forgotten');
+$node->wait_for_status('notes', 'lag_events', '0');
+is($node->status_of('notes', 'retrying, parked, dead'), '0|0|0', 'and what fails is forgotten');
 $receiver->rules;
 $node->emit_many("'one'", 41, 42);
 $receiver->wait_for('/notes', accepted => 2);
@@ -256,8 +239,8 @@ $node->create_endpoint($receiver, 'lost', event_types => ['test.*'], retry_sched
 		breaker_open => '20 ms', breaker_open_max => '40 ms', breaker_min_attempts => 2,
 		disable_after => '1 s', disable_attempts => 12, disable_spread => '500 ms' });
 $node->emit_many("'lost'", 1, 3);
-wait_for_status('lost', 'status', 'disabled');
-is(status_of('lost', 'status_reason'), 'it took no event for too long', 'is disabled');
+$node->wait_for_status('lost', 'status', 'disabled');
+is($node->status_of('lost', 'status_reason'), 'it took no event for too long', 'is disabled');
 $stats = $receiver->stats('/lost');
 cmp_ok($stats->{requests}, '>=', 12, 'after so many attempts');
 cmp_ok($stats->{last} - $stats->{first}, '>=', 0.9, 'over so long a time');
@@ -266,7 +249,7 @@ $receiver->rules;
 $node->call('resume_endpoint', { name => 'lost' });
 $stats = $receiver->wait_for('/lost', accepted => 3);
 is($stats->{out_of_order}, 0, 'which come when it is resumed');
-wait_for_status('lost', 'breaker', 'closed');
+$node->wait_for_status('lost', 'breaker', 'closed');
 $node->call('drop_endpoint', { name => 'lost' });
 
 #
@@ -324,7 +307,7 @@ is($too_many, 0, 'never more than burst and rate allow');
 diag(sprintf('rate of %d/s, burst of %d: %.2f/s after the burst, %d at once at first',
 	$rate, $burst, ($count - $burst) / ($times[-1] - $times[ $burst - 1 ]),
 	scalar(grep { $_ < $times[0] + 0.018 } @times)));
-is(status_of('rated', 'retrying, failures'), '0|0', 'waiting for the rate uses up no attempt');
+is($node->status_of('rated', 'retrying, failures'), '0|0', 'waiting for the rate uses up no attempt');
 
 $node->stop;
 done_testing();

@@ -16,23 +16,6 @@ order_engine.attempt_log = 'all'
 });
 my $receiver = OrderEngine::Receiver->new;
 
-sub status_of
-{
-	my ($name, $columns) = @_;
-
-	return $node->value(
-		"SELECT $columns FROM order_engine.endpoint_status WHERE name = '$name'");
-}
-
-sub wait_for_status
-{
-	my ($name, $column, $expected) = @_;
-
-	$node->wait_for_value(
-		"SELECT $column FROM order_engine.endpoint_status WHERE name = '$name'", $expected);
-	return;
-}
-
 sub rows
 {
 	my ($table) = @_;
@@ -50,15 +33,15 @@ $node->create_endpoint($fragile, 'down', event_types => [ 'test.*', 'delivery.*'
 	policy => { breaker_open => '700 ms', breaker_open_max => '700 ms' });
 $node->emit_many("'d' || i", 1, 10);
 $fragile->wait_for('/down', accepted => 10);
-is(status_of('down', 'breaker, failures'), 'closed|0', 'all is well');
+is($node->status_of('down', 'breaker, failures'), 'closed|0', 'all is well');
 $fragile->rules({ path => '/down', action => 'reset' });
 $node->emit_many("'d' || i % 50", 11, 1200);
-wait_for_status('down', 'breaker', 'open');
-is( status_of('down', q{state, failing_since IS NOT NULL, next_attempt_at > failing_since, advice ~ 'no attempt is used up'}),
+$node->wait_for_status('down', 'breaker', 'open');
+is( $node->status_of('down', q{state, failing_since IS NOT NULL, next_attempt_at > failing_since, advice ~ 'no attempt is used up'}),
 	'waiting|t|t|t', 'endpoint_status tells');
 
 # what was under way when it opened comes to its end; after that only probes
-wait_for_status('down', 'in_flight', '0');
+$node->wait_for_status('down', 'in_flight', '0');
 my $before = $fragile->stats('/down');
 # (libcurl repeats by itself what fails on a connection that was used before)
 cmp_ok($before->{requests} - 10, '<=', 2 * (5 + 16), 'it opens after five failures, with what was in flight');
@@ -68,7 +51,7 @@ my @gaps = map { $times[$_] - $times[ $_ - 1 ] } $before->{requests} + 1 .. $#ti
 diag('seconds between probes: ' . join(' ', map { sprintf('%.2f', $_) } @gaps));
 is(scalar(grep { $_ < 0.7 * 0.8 - 0.05 } @gaps), 0, 'one probe each time it may');
 is(rows('delivery_retry'), '0', 'an endpoint that is down has no rows for 1,190 events');
-cmp_ok(status_of('down', 'lag_events'), '>=', 1190 - 60, 'they wait in the log');
+cmp_ok($node->status_of('down', 'lag_events'), '>=', 1190 - 60, 'they wait in the log');
 is(rows('dead_letter'), '0', 'and none is given up');
 
 # it comes back: slowly at first
@@ -76,8 +59,8 @@ $fragile->rules({ path => '/down', delay_ms => 20 });
 my $stats = $fragile->wait_for('/down', accepted => 1200);
 is($stats->{out_of_order}, 0, 'in order');
 is($stats->{repeated}, 0, 'nothing twice');
-wait_for_status('down', 'breaker', 'closed');
-wait_for_status('down', 'failures', '0');
+$node->wait_for_status('down', 'breaker', 'closed');
+$node->wait_for_status('down', 'failures', '0');
 my @requests = grep { $_->{status} == 200 } $fragile->requests('/down');
 splice(@requests, 0, 10);
 
@@ -119,14 +102,14 @@ $receiver->rules({ path => '/busy', status => 500 });
 $node->create_endpoint($receiver, 'busy', event_types => ['busy.*'], max_in_flight => 1,
 	policy => { breaker_open => '1 h' });
 $node->emit("b$_", type => 'busy.event') foreach 1 .. 15;
-wait_for_status('busy', 'breaker', 'open');
+$node->wait_for_status('busy', 'breaker', 'open');
 is($receiver->stats('/busy')->{requests}, 10, 'ten answers of 5xx open it as well');
 is(rows('delivery_retry'), '0', 'without rows');
 $receiver->rules;
 $node->call('pause_endpoint', { name => 'busy' });
 $node->call('resume_endpoint', { name => 'busy' });
 $stats = $receiver->wait_for('/busy', accepted => 15);
-wait_for_status('busy', 'breaker', 'closed');
+$node->wait_for_status('busy', 'breaker', 'closed');
 pass('an operator who resumes it closes it at once');
 $node->call('drop_endpoint', { name => 'busy' });
 
@@ -155,7 +138,7 @@ foreach my $kind (sort keys %poisons)
 	$receiver->wait_for("/$name", accepted => $healthy);
 	is( $node->value(qq{SELECT attempts, 'evt_' || replace(id::text, '-', '') FROM order_engine.dead_letter WHERE endpoint = '$name'}),
 		"4|$id", "$kind: one event is given up on its schedule");
-	is(status_of($name, 'breaker, retrying'), 'closed|0', "$kind: the endpoint is well, $healthy others were delivered");
+	is($node->status_of($name, 'breaker, retrying'), 'closed|0', "$kind: the endpoint is well, $healthy others were delivered");
 	is($receiver->stats("/$name")->{repeated}, 0, "$kind: and sent once each");
 	$node->call('drop_endpoint', { name => $name });
 }
@@ -170,7 +153,7 @@ $node->create_endpoint($fragile, 'both', event_types => ['both.*'], max_in_fligh
 	policy => { breaker_open => '50 ms', breaker_open_max => '100 ms', breaker_min_attempts => 4 });
 my $poison = $node->emit('poison', type => 'both.event');
 $node->emit("h$_", type => 'both.event') foreach 1 .. 20;
-wait_for_status('both', 'breaker', 'open');
+$node->wait_for_status('both', 'breaker', 'open');
 my $open = $fragile->stats('/both')->{requests};
 $fragile->wait_for('/both', requests => $open + 3);
 is(rows('delivery_retry'), '0', 'no rows while the endpoint fails');
@@ -181,7 +164,7 @@ $node->wait_for_value(q{SELECT string_agg(attempts || ' ' || aggregateid, ', ') 
 pass('a poison event does not keep the breaker open: it is given up, the others are delivered');
 $node->emit("h$_", type => 'both.event') foreach 21 .. 25;
 $fragile->wait_for('/both', accepted => 25);
-wait_for_status('both', 'breaker', 'closed');
+$node->wait_for_status('both', 'breaker', 'closed');
 is(rows('delivery_retry'), '0', 'nothing is left');
 
 #
@@ -190,8 +173,8 @@ is(rows('delivery_retry'), '0', 'nothing is left');
 $fragile->rules({ path => '/both', status => 500 });
 $node->call('alter_endpoint', { name => 'both', policy => { breaker_open => '1 h', breaker_min_attempts => 4 } });
 $node->emit("k$_", type => 'both.event') foreach 1 .. 20;
-wait_for_status('both', 'breaker', 'open');
-wait_for_status('both', 'in_flight', '0');
+$node->wait_for_status('both', 'breaker', 'open');
+$node->wait_for_status('both', 'in_flight', '0');
 $before = $fragile->stats('/both')->{requests};
 my $pid = $node->wait_for_worker;
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
@@ -200,7 +183,7 @@ $node->emit('k', type => 'both.event');
 $node->create_endpoint($receiver, 'beside', event_types => ['both.*']);
 my $id = $node->emit('k2', type => 'both.event');
 $receiver->wait_for_id('/beside', $id);
-is(status_of('both', 'breaker'), 'open', 'after a restart it is still open');
+is($node->status_of('both', 'breaker'), 'open', 'after a restart it is still open');
 is($fragile->stats('/both')->{requests}, $before, 'and nothing is sent');
 $node->stop;
 

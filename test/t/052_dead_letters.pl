@@ -17,23 +17,6 @@ my $receiver = OrderEngine::Receiver->new;
 my @short = ('0', '20 ms');
 my %patient = (retry_schedule => \@short, policy => { breaker_min_attempts => 10000, breaker_failures => 10000 });
 
-sub status_of
-{
-	my ($name, $columns) = @_;
-
-	return $node->value(
-		"SELECT $columns FROM order_engine.endpoint_status WHERE name = '$name'");
-}
-
-sub wait_for_status
-{
-	my ($name, $column, $expected) = @_;
-
-	$node->wait_for_value(
-		"SELECT $column FROM order_engine.endpoint_status WHERE name = '$name'", $expected);
-	return;
-}
-
 sub sequences
 {
 	my ($path, $aggregateid) = @_;
@@ -60,7 +43,7 @@ $receiver->rules({ path => '/shop', aggregateid => 'a', status => 500 });
 my $first = $node->emit('a', type => 'shop.event', payload => { sequence => 1, note => 'keep me' },
 	headers => { custom => 'this too' });
 my $second = $node->emit('a', type => 'shop.event', payload => { sequence => 2 });
-wait_for_status('shop', 'dead', '2');
+$node->wait_for_status('shop', 'dead', '2');
 is( $node->value(q{SELECT 'evt_' || replace(id::text, '-', ''), attempts, type, payload->>'note', headers->>'custom', last_error
 		FROM order_engine.dead_letter ORDER BY created_at LIMIT 1}),
 	"$first|2|shop.event|keep me|this too|HTTP status 500", 'a dead letter has the data of its event');
@@ -103,7 +86,7 @@ pass('one that fails again is a dead letter again');
 is(scalar(grep { $_ eq $second } $receiver->ids('/shop')), 4, 'after as many attempts');
 $receiver->rules;
 is($node->call('redrive', { name => 'shop', ids => uuids($second) }), '1', 'redrive of one, once more');
-wait_for_status('shop', 'dead', '2');
+$node->wait_for_status('shop', 'dead', '2');
 $receiver->wait_for('/shop', accepted => 2);
 is((grep { $_->{status} == 200 && $_->{aggregateid} eq 'a' } $receiver->requests('/shop'))[0]{id},
 	$second, 'it is delivered under its own id, and no dead letter any more');
@@ -113,7 +96,7 @@ $node->call('pause_endpoint', { name => 'ops' });
 $node->safe_psql('postgres', 'TRUNCATE order_engine.outbox');
 $receiver->rules({ path => '/shop', aggregateid => 'a', status => 500, attempts => 3 });
 is($node->call('redrive', { name => 'shop' }), '2', 'redrive of all, of which the outbox has none');
-wait_for_status('shop', 'dead', '0');
+$node->wait_for_status('shop', 'dead', '0');
 is(scalar(grep { $_->{status} == 200 && $_->{id} eq $first } $receiver->requests('/shop')),
 	1, 'is delivered from the dead letter, also at the second attempt');
 $node->wait_for_value('SELECT count(*) FROM order_engine.replay', '0');
@@ -121,7 +104,7 @@ $node->wait_for_value('SELECT count(*) FROM order_engine.replay', '0');
 # and fails for good although the outbox does not have it
 $receiver->rules({ path => '/shop', aggregateid => 'a', status => 500 });
 $node->emit('a', type => 'shop.event', payload => { sequence => 4 });
-wait_for_status('shop', 'dead', '1');
+$node->wait_for_status('shop', 'dead', '1');
 $node->safe_psql('postgres', 'TRUNCATE order_engine.outbox');
 my $died = $node->value(q{SELECT died_at FROM order_engine.dead_letter WHERE endpoint = 'shop'});
 $node->call('redrive', { name => 'shop' });
@@ -138,7 +121,7 @@ $receiver->rules({ path => '/block', aggregateid => 'b', status => 500 });
 $node->create_endpoint($receiver, 'block', event_types => ['test.*'], after_dead => 'block', %patient);
 $node->emit_many("'b'", 1, 4);
 $node->emit_many("'c'", 1, 2);
-wait_for_status('block', 'dead', '1');
+$node->wait_for_status('block', 'dead', '1');
 $receiver->wait_for('/block', accepted => 2);
 is(sequences('/block', 'b'), '1', 'block: what follows a dead letter waits');
 is(sequences('/block', 'c'), '1 2', 'other aggregates go on');
@@ -156,22 +139,22 @@ $receiver->rules;
 $node->call('redrive', { name => 'block' });
 my $stats = $receiver->wait_for('/block', accepted => 7);
 is(sequences('/block', 'b'), '1 2 3 4', 'one that is delivered lets the others go');
-wait_for_status('block', 'dead', '0');
+$node->wait_for_status('block', 'dead', '0');
 
 $receiver->rules({ path => '/block', aggregateid => 'd', times => 2, status => 500 });
 $node->emit_many("'d'", 1, 3);
-wait_for_status('block', 'dead', '1');
+$node->wait_for_status('block', 'dead', '1');
 $node->call('discard_dead_letters', { name => 'block' });
 $receiver->wait_for('/block', accepted => 9);
 is(sequences('/block', 'd'), '1 2 3', 'so does discard_dead_letters');
 
 $receiver->rules({ path => '/block', aggregateid => 'e', times => 2, status => 500 });
 $node->emit_many("'e'", 1, 3);
-wait_for_status('block', 'dead', '1');
+$node->wait_for_status('block', 'dead', '1');
 $node->call('alter_endpoint', { name => 'block', after_dead => 'continue' });
 $receiver->wait_for('/block', accepted => 11);
 is(sequences('/block', 'e'), '1 2 3', 'so does after_dead continue');
-is(status_of('block', 'dead'), '1', 'with which the dead letter stays');
+is($node->status_of('block', 'dead'), '1', 'with which the dead letter stays');
 $node->wait_for_value('SELECT count(*) FROM order_engine.delivery_retry', '0');
 $receiver->rules;
 $node->call('drop_endpoint', { name => 'block' });
@@ -186,7 +169,7 @@ $receiver->rules({ path => '/again', aggregateid => 'bad', status => 500 });
 $node->emit_many("'r' || i % 5", 1, 20);
 my $bad = $node->emit('bad');
 $receiver->wait_for('/again', accepted => 20);
-wait_for_status('again', 'dead', '1');
+$node->wait_for_status('again', 'dead', '1');
 $receiver->rules;
 my @ids = ($receiver->ids('/again'))[ 0 .. 2 ];
 is($node->call('replay', { name => 'again', ids => uuids(@ids) }), '3', 'replay by ids');
@@ -199,7 +182,7 @@ is($node->call('replay', { name => 'again', since => '-infinity', until => 'infi
 	'4', 'replay of what it never got');
 $stats = $receiver->wait_for('/again', accepted => 24);
 is($stats->{repeated}, 3, 'is that and nothing else');
-wait_for_status('again', 'dead', '0');
+$node->wait_for_status('again', 'dead', '0');
 is(scalar(grep { $_->{id} eq $bad && $_->{status} == 200 } $receiver->requests('/again')), 1, 'dead letters are among it');
 is($node->call('replay', { name => 'again', since => '-infinity', until => 'infinity' }), '24', 'replay of a range');
 $stats = $receiver->wait_for('/again', repeated => 3 + 24);
