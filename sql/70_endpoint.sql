@@ -474,10 +474,12 @@ COMMENT ON FUNCTION order_engine.alter_endpoint(text, text, text[], text, text, 
 CREATE FUNCTION order_engine.pause_endpoint(name text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	id integer := order_engine.endpoint_id(name);
 BEGIN
 	UPDATE order_engine.endpoint
 	SET status = 'paused', status_since = clock_timestamp(), status_reason = NULL, updated_at = clock_timestamp()
-	WHERE endpoint_id = order_engine.endpoint_id(pause_endpoint.name) AND status <> 'paused';
+	WHERE endpoint_id = id AND status <> 'paused';
 	RETURN pause_endpoint.name;
 END
 $$;
@@ -487,10 +489,12 @@ COMMENT ON FUNCTION order_engine.pause_endpoint(text) IS
 CREATE FUNCTION order_engine.resume_endpoint(name text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	id integer := order_engine.endpoint_id(name);
 BEGIN
 	UPDATE order_engine.endpoint
 	SET status = 'active', status_since = clock_timestamp(), status_reason = NULL, updated_at = clock_timestamp()
-	WHERE endpoint_id = order_engine.endpoint_id(resume_endpoint.name);
+	WHERE endpoint_id = id;
 	RETURN resume_endpoint.name;
 END
 $$;

@@ -121,6 +121,14 @@ SELECT order_engine.resume_endpoint('shop');
 SELECT status, status_reason FROM order_engine.endpoint WHERE name = 'shop';
 SELECT attempt('SELECT order_engine.pause_endpoint(''nobody'')');
 SELECT attempt('SELECT order_engine.resume_endpoint(''nobody'')');
+-- also when a plan that does not know the name finds nothing to look at
+BEGIN;
+UPDATE order_engine.endpoint SET status = 'paused';
+SET LOCAL plan_cache_mode = force_generic_plan;
+SET LOCAL enable_indexscan = off;
+SET LOCAL enable_bitmapscan = off;
+SELECT attempt('SELECT order_engine.pause_endpoint(''nobody'')');
+ROLLBACK;
 
 -- secrets: the old one stays valid for the overlap, four at most
 SELECT order_engine.rotate_secret('shop') ~ '^whsec_' AS rotated;
