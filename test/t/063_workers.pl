@@ -6,7 +6,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use OrderEngine qw(poll_until);
-use OrderEngine::Load qw($long start_writers);
+use OrderEngine::Load qw($long cpu_seconds start_writers);
 use OrderEngine::Receiver;
 use Test::More;
 use Time::HiRes qw(time);
@@ -122,6 +122,32 @@ foreach my $number (1, 4, 2, 8, 1)
 	end_load(@load);
 	is(check("with $number", $count, 0)->{overlaps}, 0, "with $number: one of an item at a time");
 }
+
+# while a request hangs: it is not waited for long, nor by looking all the time
+$receiver->rules({ path => '/stuck', action => 'hang' }, { path => '/ordered', delay_ms => [ 0, 20 ] });
+$node->create_endpoint($receiver, 'stuck', event_types => ['stuck.*'], timeout => '2 min');
+my $stuck = $node->emit('stuck', type => 'stuck.event');
+$count++;
+$receiver->wait_for('/stuck', requests => 1);
+my $ending = $node->worker_pid;
+my $cpu_before = cpu_seconds($ending);
+my $cpu = $cpu_before;
+$begin = time;
+$node->configure('order_engine.workers' => 4);
+poll_until(
+	'the worker to end',
+	sub {
+		kill(0, $ending) or return 1;
+		$cpu = eval { cpu_seconds($ending) } // $cpu;
+		return 0;
+	});
+diag(sprintf('a request hangs: the worker ends after %.1f s, of which it runs %.2f s', time - $begin, $cpu - $cpu_before));
+cmp_ok($cpu - $cpu_before, '<', 1, 'a worker that ends sleeps until its requests end');
+wait_for_set(4);
+$receiver->control({ release => 1, rules => [ { path => '/ordered', delay_ms => [ 0, 20 ] } ] });
+$receiver->wait_for_id('/stuck', $stuck);
+pass('an event that was under way is sent again by the new set');
+$node->call('drop_endpoint', { name => 'stuck' });
 
 # in quick succession, while much waits
 $node->call('pause_endpoint', { name => 'ordered' });
