@@ -105,6 +105,10 @@ $node->emit("b$_", type => 'busy.event') foreach 1 .. 15;
 $node->wait_for_status('busy', 'breaker', 'open');
 is($receiver->stats('/busy')->{requests}, 10, 'ten answers of 5xx open it as well');
 is(rows('delivery_retry'), '0', 'without rows');
+$node->wait_for_value(
+	q{SELECT query LIKE 'waiting: 0 requests in flight, 1 endpoints%' FROM pg_stat_activity
+		WHERE backend_type = 'order_engine worker'}, 't');
+pass('pg_stat_activity says that the worker waits');
 $receiver->rules;
 $node->call('pause_endpoint', { name => 'busy' });
 $node->call('resume_endpoint', { name => 'busy' });
