@@ -68,7 +68,7 @@ $reader->query('BEGIN');
 $reader->query('SELECT count(*) FROM order_engine.outbox_0');
 
 my $each = $rate * $seconds / $writers;
-my @writers = start_writers($node, $writers, "CALL pour($rate::float8 / $writers, $each)");
+my @writers = start_writers($node, $writers, "CALL pour(${rate}::float8 / $writers, $each)");
 foreach my $writer (@writers)
 {
 	poll_until('the events to be written', sub { $writer->is_done }, $seconds * 4 + 60);
