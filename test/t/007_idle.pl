@@ -137,6 +137,8 @@ sub write_positions
 }
 
 write_positions(2.2 * $turn);
+# a table that was just being read is emptied a second later
+write_positions($n + 1000) while $emptied[1] == 0 && $n < 4 * $turn;
 diag("$n positions written, at most $most[0] and $most[1] in the tables, which were emptied $emptied[0] and $emptied[1] times");
 foreach my $table (0, 1)
 {
