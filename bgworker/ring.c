@@ -296,18 +296,27 @@ give_up(int n)
 }
 
 /*
- * An endpoint of another database is not given up: it may be that of a dump from
- * long ago, and has had no chance before adopt_database() is called.
+ * Is the leaf too old to be kept for endpoints?  An endpoint of another database
+ * is not given up: it may be that of a dump from long ago, and has had no chance
+ * before adopt_database() is called.  That lets the age begin anew, so both are
+ * asked of one snapshot, which is taken now.
  */
 static bool
-is_a_copy(void)
+may_be_given_up(int n, TimestampTz now)
 {
 	static OeQuery query = {
-		"SELECT 1 FROM order_engine.endpoint"
-		" WHERE owner OPERATOR(pg_catalog.<>) order_engine.database_identity() LIMIT 1"
+		"SELECT 1 FROM order_engine.outbox_leaf"
+		" WHERE leaf OPERATOR(pg_catalog.=) $1 AND closed_at OPERATOR(pg_catalog.<=) $2"
+		" AND NOT EXISTS (SELECT FROM order_engine.endpoint"
+		"  WHERE owner OPERATOR(pg_catalog.<>) order_engine.database_identity())",
+		2, {INT2OID, TIMESTAMPTZOID}
 	};
-	uint64		nrows = oe_query_run(&query, NULL, NULL, false, SPI_OK_SELECT);
+	Datum		values[2];
+	uint64		nrows;
 
+	values[0] = Int16GetDatum(n);
+	values[1] = TimestampTzGetDatum(now - (int64) Max(oe_max_retention, oe_retention) * USECS_PER_SEC);
+	nrows = oe_query_run(&query, values, NULL, false, SPI_OK_SELECT);
 	SPI_freetuptable(SPI_tuptable);
 	return nrows > 0;
 }
@@ -320,7 +329,6 @@ truncate_leaf(const Ring *ring, int n, TimestampTz now)
 		OE_REL_ENDPOINT, OE_REL_REPLAY, OE_REL_DELIVERY_RETRY, OE_REL_DELIVERY_DEAD
 	};
 	const Leaf *leaf = &ring->leaves[n];
-	bool		too_old = plus_seconds(leaf->closed_at, Max(oe_max_retention, oe_retention)) <= now;
 	char	   *holder;
 
 	if (!lock_at_once(positions, lengthof(positions), AccessShareLock))
@@ -331,9 +339,7 @@ truncate_leaf(const Ring *ring, int n, TimestampTz now)
 
 	/* asked first without the lock on the leaf: mostly that is the end of it */
 	holder = holder_of(n);
-	if (holder != NULL && too_old)
-		too_old = !is_a_copy();
-	if (holder != NULL && !too_old)
+	if (holder != NULL && !may_be_given_up(n, now))
 	{
 		held(n, holder, Min(Max(turn_interval_ms() / 10, RETRY_LOCK_MS), MAX_RETRY_MS));
 		return false;
