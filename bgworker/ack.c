@@ -244,6 +244,9 @@ write_notes(void)
 				write_dead_letter(n);
 				settle(oe_notes, i, 1, false);
 				break;
+			case OE_NOTE_BURIED:
+				settle(oe_notes, i, 1, false);
+				break;
 		}
 		i += run;
 	}
@@ -263,7 +266,8 @@ keep_deferred(void)
 		OeNote	   *copy = palloc(sizeof(OeNote));
 
 		*copy = *(OeNote *) lfirst(lc);
-		copy->kind = OE_NOTE_SETTLED;
+		if (copy->kind == OE_NOTE_DEAD)
+			copy->kind = OE_NOTE_BURIED;	/* its dead letter stays */
 		copy->endpoint_name = copy->last_error = NULL;
 		kept = lappend(kept, copy);
 	}

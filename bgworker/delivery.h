@@ -107,7 +107,8 @@ typedef enum OeNoteKind
 {
 	OE_NOTE_RETRY,				/* insert or update its row in delivery_retry */
 	OE_NOTE_SETTLED,			/* delivered: delete that row, and a dead letter of it */
-	OE_NOTE_DEAD				/* given up: dead letter, delete that row */
+	OE_NOTE_DEAD,				/* given up: dead letter, delete that row */
+	OE_NOTE_BURIED				/* the dead letter is written, but that row was locked */
 } OeNoteKind;
 
 typedef struct OeNote

@@ -181,5 +181,30 @@ sub wait_until_read
 	return;
 }
 
+#
+# An event is given up while somebody has locked its retry
+#
+$receiver->rules({ path => '/locked', type => 'test.poison', status => 500 });
+$node->create_endpoint($receiver, 'locked', event_types => [ 'test.poison', 'more.*' ],
+	policy => { breaker_min_attempts => 10000 }, retry_schedule => [ '0', '2 s' ]);
+$node->emit('bad', type => 'test.poison');
+$receiver->wait_for('/locked', requests => 1);
+$node->emit('good', type => 'more.good');
+my $retry = q{FROM order_engine.delivery_retry JOIN order_engine.endpoint e USING (endpoint_id) WHERE e.name = 'locked'};
+$node->wait_for_value("SELECT count(*) $retry", '1');
+my $holder = $node->session;
+$holder->query('BEGIN');
+$holder->query("SELECT 1 $retry FOR UPDATE OF delivery_retry");
+dead_letters('locked', 1);
+is($node->value("SELECT count(*) $retry"), '1', 'the retry is locked while its event is given up');
+$node->emit('better', type => 'more.good');
+$receiver->wait_for('/locked', accepted => 2);
+$node->wait_for_value(q{SELECT lag IS NULL FROM order_engine.endpoint_status WHERE name = 'locked'}, 't');
+$holder->query('ROLLBACK');
+$holder->quit;
+$node->wait_for_value("SELECT count(*) $retry", '0');
+is($node->value(q{SELECT count(*) FROM order_engine.dead_letter WHERE endpoint = 'locked'}),
+	'1', 'the retry goes as soon as it can be, the dead letter stays');
+
 $node->stop;
 done_testing();
