@@ -21,6 +21,7 @@
 #include "catalog/pg_type.h"
 #include "pgstat.h"
 #include "position.h"
+#include "quarantine.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -184,14 +185,17 @@ write_dead_letter(const OeNote *n)
 {
 	static SPIPlanPtr update_plan = NULL;
 	static SPIPlanPtr insert_plan = NULL;
-	static const Oid types[] = {INT4OID, UUIDOID, INT4OID, TEXTOID, XID8OID};
-	Datum		values[5];
+	static const Oid types[] = {INT4OID, UUIDOID, INT4OID, TEXTOID, XID8OID, BOOLOID};
+	Datum		values[6];
 
 	values[0] = Int32GetDatum(n->endpoint_id);
 	values[1] = UUIDPGetDatum(&n->id);
 	values[2] = Int32GetDatum(n->attempts);
 	values[3] = CStringGetTextDatum(n->last_error != NULL ? n->last_error : "unknown");
 	values[4] = FullTransactionIdGetDatum(FullTransactionIdFromU64(n->txid));
+
+	/* its data is not touched any more once to copy it crashed the worker, too */
+	values[5] = BoolGetDatum(oe_quarantine_crashes(n->endpoint_id, &n->id) <= OE_CRASHES_ALLOWED);
 	if (oe_worker_execute(&update_plan,
 						  "UPDATE order_engine.delivery_dead d SET attempts = $3, last_error = $4,"
 						  " died_at = pg_catalog.clock_timestamp()"
@@ -204,12 +208,13 @@ write_dead_letter(const OeNote *n)
 						  " aggregateid, aggregate_seq, type, payload, headers, created_at, died_at,"
 						  " attempts, last_error)"
 						  " SELECT e.endpoint_id, o.id, o.txid, o.shard, o.aggregatetype, o.aggregateid,"
-						  " o.aggregate_seq, o.type, o.payload, o.headers, o.created_at,"
+						  " o.aggregate_seq, o.type, CASE WHEN $6 THEN o.payload ELSE 'null'::pg_catalog.jsonb END,"
+						  " CASE WHEN $6 THEN o.headers END, o.created_at,"
 						  " pg_catalog.clock_timestamp(), $3, $4"
 						  " FROM order_engine.endpoint e, order_engine.outbox o"
 						  " WHERE e.endpoint_id = $1 AND o.txid = $5 AND o.id = $2 AND NOT EXISTS"
 						  "  (SELECT FROM order_engine.delivery_dead d WHERE d.endpoint_id = $1 AND d.id = $2)",
-						  5, types, values, NULL, SPI_OK_INSERT);
+						  6, types, values, NULL, SPI_OK_INSERT);
 	if (!n->operational)
 		say_exhausted(n);
 	ereport(LOG,
@@ -229,6 +234,7 @@ write_notes(void)
 		OeNote	   *n = list_nth(oe_notes, i);
 		int			run = 1;
 
+		oe_quarantine_at(n->endpoint_id, &n->id);
 		switch (n->kind)
 		{
 			case OE_NOTE_RETRY:
@@ -250,6 +256,7 @@ write_notes(void)
 		}
 		i += run;
 	}
+	oe_quarantine_at_nothing();
 	oe_notes = NIL;
 }
 
@@ -382,6 +389,7 @@ oe_ack_flush(bool all)
 		oe_lane_advance(dlist_container(OeLane, dirty_node, iter.cur), now);
 	oe_replay_flush();
 	write_notes();
+	oe_quarantine_flush();
 	write_news();
 	oe_position_write(all, now);
 	oe_attempt_log_flush();

@@ -16,6 +16,7 @@
 #include "nodes/bitmapset.h"
 #include "policy_header.h"
 #include "position.h"
+#include "quarantine.h"
 #include "relations.h"
 #include "seal.h"
 #include "utils/array.h"
@@ -592,6 +593,7 @@ oe_config_load(void)
 	if (nfresh > 0)
 		load_exceptions(fresh, nfresh);
 	load_secrets();
+	oe_quarantine_load();
 	dlist_foreach(iter, &oe_endpoints)
 	{
 		OeEndpoint *endpoint = dlist_container(OeEndpoint, node, iter.cur);

@@ -21,6 +21,7 @@
 #include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "delivery.h"
+#include "quarantine.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -123,6 +124,8 @@ oe_delivery_hold(OeDelivery *d, OeLogEvent *event)
 	Assert(d->event == NULL);
 	d->event = oe_event_ref(event);
 	d->lane->bytes += event->size;
+	if (oe_quarantine_crashes(d->lane->endpoint->endpoint_id, &event->id) > 0)
+		d->alone = true;
 }
 
 void

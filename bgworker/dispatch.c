@@ -29,12 +29,17 @@
 /* so often may an event have its endpoint pause while that takes others */
 #define MAX_PAUSES		3
 
+/* so long does one event have the others wait, or wait for them, to go alone */
+#define LONELY_MS		5000
+
 /* One request with its events: the first of each aggregate, and what follows it. */
 typedef struct Attempt
 {
+	dlist_node	node;			/* in under_way */
 	OeEndpoint *endpoint;
 	bool		probe;
 	uint32		epoch;			/* of the endpoint when it began */
+	bool		lonely;			/* its event may have crashed the worker */
 	bool		batch;			/* the body was made for it, and is its own */
 	char	   *body;
 	size_t		bodylen;
@@ -43,6 +48,14 @@ typedef struct Attempt
 } Attempt;
 
 int			oe_in_flight = 0;
+
+static dlist_head under_way = DLIST_STATIC_INIT(under_way);
+
+/*
+ * An event that may have crashed the worker goes alone.  From lonely_since on
+ * one waits for the others to end, or is under way and the others wait for it.
+ */
+static TimestampTz lonely_since = 0;	/* 0: none */
 
 static oe_signer signer;
 static MemoryContext request_context = NULL;	/* reset after each turn */
@@ -177,6 +190,7 @@ start_request(OeHttp *http, Attempt *a, TimestampTz now, char *why, size_t whyle
 	const char *traceparent;
 	OeHttpRequest request;
 
+	oe_quarantine_at(endpoint->endpoint_id, &event->id);
 	if (endpoint->bad_header != NULL)
 	{
 		strlcpy(why, endpoint->bad_header, whylen);
@@ -225,6 +239,7 @@ start_request(OeHttp *http, Attempt *a, TimestampTz now, char *why, size_t whyle
 static void
 free_attempt(Attempt *a)
 {
+	dlist_delete(&a->node);
 	if (a->batch && a->body != NULL)
 		pfree(a->body);
 	pfree(a);
@@ -239,6 +254,7 @@ take_deliveries(OeEndpoint *endpoint, OeDelivery *d, bool probe, TimestampTz now
 	Attempt    *a = MemoryContextAllocZero(attempt_context,
 										   offsetof(Attempt, deliveries) + max * sizeof(OeDelivery *));
 
+	dlist_push_tail(&under_way, &a->node);
 	a->endpoint = endpoint;
 	a->probe = probe;
 	a->epoch = endpoint->epoch;
@@ -436,6 +452,7 @@ settle_attempt(Attempt *a, const OeHttpResult *result, oe_outcome outcome, Times
 		OeDelivery *d = a->deliveries[i];
 
 		log_attempt(a, d->place.id, result, "delivered", d->attempts + 1, now);
+		oe_quarantine_acquit(endpoint->endpoint_id, &d->place.id);
 		oe_delivery_succeeded(d, now);
 	}
 }
@@ -461,8 +478,11 @@ end_attempt(Attempt *a, const OeHttpResult *result, TimestampTz now)
 	OeHealthState before = {0};
 	uint32		change;
 
+	oe_quarantine_at(endpoint->endpoint_id, &a->deliveries[0]->place.id);
 	endpoint->in_flight--;
 	oe_in_flight--;
+	if (a->lonely)
+		lonely_since = 0;
 	if (endpoint->wait_until == DT_NOEND)
 		endpoint->wait_until = 0;
 	count_result(outcome);
@@ -482,6 +502,34 @@ end_attempt(Attempt *a, const OeHttpResult *result, TimestampTz now)
 	free_attempt(a);
 	if (!endpoint->configured && endpoint->in_flight == 0)
 		oe_endpoint_free(endpoint);
+	oe_quarantine_at_nothing();
+}
+
+void
+oe_dispatch_drive(OeHttp *http)
+{
+	oe_quarantine_at_requests();
+	oe_http_drive(http);
+	oe_quarantine_at_nothing();
+}
+
+int
+oe_dispatch_in_flight(OeBlame *blamed, int max)
+{
+	int			n = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &under_way)
+	{
+		Attempt    *a = dlist_container(Attempt, node, iter.cur);
+
+		for (int i = 0; i < a->n && n < max; i++)
+		{
+			blamed[n].endpoint_id = a->endpoint->endpoint_id;
+			blamed[n++].id = a->deliveries[i]->place.id;
+		}
+	}
+	return n;
 }
 
 int
@@ -513,6 +561,23 @@ waits_for_batch(OeEndpoint *endpoint, const OeDelivery *d, TimestampTz now)
 	return true;
 }
 
+/*
+ * Who may have crashed the worker waits until nothing else is under way, and
+ * everybody else until that one is done; but nobody for long, because what is
+ * under way may hang.
+ */
+static bool
+waits_for_loneliness(bool suspect, TimestampTz now)
+{
+	if (lonely_since != 0 && now >= TimestampTzPlusMilliseconds(lonely_since, LONELY_MS))
+		return false;
+	if (!suspect)
+		return lonely_since != 0;
+	if (lonely_since == 0)
+		lonely_since = now;
+	return oe_in_flight > 0;
+}
+
 static bool
 send_one(OeHttp *http, OeEndpoint *endpoint, int max_in_flight, TimestampTz now)
 {
@@ -520,6 +585,8 @@ send_one(OeHttp *http, OeEndpoint *endpoint, int max_in_flight, TimestampTz now)
 	Attempt    *a;
 	bool		probe;
 	TimestampTz wait;
+	oe_transport refusal = OE_TRANSPORT_OK;
+	int			crashes;
 	char		why[256];
 
 	if (!endpoint->active || endpoint->nready == 0 || endpoint->wait_until > now)
@@ -534,6 +601,9 @@ send_one(OeHttp *http, OeEndpoint *endpoint, int max_in_flight, TimestampTz now)
 		return false;			/* read again first */
 	if (waits_for_batch(endpoint, d, now))
 		return false;
+	crashes = oe_quarantine_crashes(endpoint->endpoint_id, &d->place.id);
+	if (waits_for_loneliness(crashes > 0 && crashes < OE_CRASHES_ALLOWED, now))
+		return false;
 	if (!oe_health_permit(endpoint->health, &endpoint->policy, now, &probe, &wait))
 	{
 		forgive_after_opening(endpoint, now);
@@ -544,13 +614,22 @@ send_one(OeHttp *http, OeEndpoint *endpoint, int max_in_flight, TimestampTz now)
 	}
 
 	a = take_deliveries(endpoint, d, probe, now);
+	a->lonely = crashes > 0;
 	endpoint->in_flight++;
 	oe_in_flight++;
-	if (!start_request(http, a, now, why, sizeof(why)))
+	if (crashes >= OE_CRASHES_ALLOWED)
+	{
+		snprintf(why, sizeof(why), "quarantined: the worker crashed %d times at this event", crashes);
+		refusal = OE_TRANSPORT_QUARANTINED;
+	}
+	else if (!start_request(http, a, now, why, sizeof(why)))
+		refusal = endpoint->bad_header != NULL ? OE_TRANSPORT_BAD_HEADER : OE_TRANSPORT_LOCAL;
+	oe_quarantine_at_nothing();
+	if (refusal != OE_TRANSPORT_OK)
 	{
 		OeHttpResult result = {0};
 
-		result.transport = endpoint->bad_header != NULL ? OE_TRANSPORT_BAD_HEADER : OE_TRANSPORT_LOCAL;
+		result.transport = refusal;
 		result.retry_after = OE_RETRY_AFTER_NONE;
 		strlcpy(result.error, why, sizeof(result.error));
 		end_attempt(a, &result, now);
@@ -595,9 +674,11 @@ oe_dispatch_send(OeHttp *http, int max_in_flight, TimestampTz now)
 TimestampTz
 oe_dispatch_next(TimestampTz now)
 {
-	TimestampTz next = 0;
+	TimestampTz next = lonely_since != 0 ? TimestampTzPlusMilliseconds(lonely_since, LONELY_MS) : 0;
 	dlist_iter	iter;
 
+	if (next <= now)
+		next = 0;
 	dlist_foreach(iter, &oe_sendable)
 	{
 		OeEndpoint *endpoint = dlist_container(OeEndpoint, sendable_node, iter.cur);

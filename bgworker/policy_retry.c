@@ -73,6 +73,7 @@ oe_outcome_classify(oe_transport transport, int http_status,
 		case OE_TRANSPORT_BLOCKED:
 		case OE_TRANSPORT_BAD_URL:
 		case OE_TRANSPORT_BAD_HEADER:
+		case OE_TRANSPORT_QUARANTINED:
 			return OE_OUTCOME_PERMANENT;
 		case OE_TRANSPORT_OK:
 		case OE_TRANSPORT_DNS:
@@ -104,6 +105,7 @@ oe_failure_is_endpoints(oe_transport transport, int http_status)
 	switch (transport)
 	{
 		case OE_TRANSPORT_BAD_HEADER:
+		case OE_TRANSPORT_QUARANTINED:
 		case OE_TRANSPORT_LOCAL:
 			return false;
 		case OE_TRANSPORT_OK:

@@ -53,7 +53,8 @@ typedef enum oe_transport
 	OE_TRANSPORT_LOCAL,			/* our side: memory, descriptors, shutdown */
 	OE_TRANSPORT_BLOCKED,		/* address denied by policy_address */
 	OE_TRANSPORT_BAD_URL,		/* URL cannot be used */
-	OE_TRANSPORT_BAD_HEADER		/* header denied by policy_header */
+	OE_TRANSPORT_BAD_HEADER,	/* header denied by policy_header */
+	OE_TRANSPORT_QUARANTINED	/* the event crashed the worker too often */
 } oe_transport;
 
 typedef enum oe_outcome

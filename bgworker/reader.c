@@ -32,6 +32,7 @@
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "outbox.h"
+#include "quarantine.h"
 #include "query.h"
 #include "reader.h"
 #include "shared.h"
@@ -51,18 +52,17 @@
 
 #define EVENT_COLUMNS \
 	"txid, id, after_txid, aggregate_seq, shard, aggregatetype, aggregateid, type, created_at, payload," \
-	" headers OPERATOR(pg_catalog.->>) 'traceparent', headers OPERATOR(pg_catalog.->>) 'tracestate'"
+	" headers"
 
 /* a dead letter, as if it were still in the outbox */
 #define DEAD_COLUMNS \
 	"d.txid, d.id, NULL::pg_catalog.xid8, d.aggregate_seq, d.shard, d.aggregatetype, d.aggregateid, d.type," \
-	" d.created_at, d.payload, d.headers OPERATOR(pg_catalog.->>) 'traceparent'," \
-	" d.headers OPERATOR(pg_catalog.->>) 'tracestate'"
+	" d.created_at, d.payload, d.headers"
 
 enum
 {
 	COL_TXID = 1, COL_ID, COL_AFTER_TXID, COL_AGGREGATE_SEQ, COL_SHARD, COL_AGGREGATETYPE,
-	COL_AGGREGATEID, COL_TYPE, COL_CREATED_AT, COL_PAYLOAD, COL_TRACEPARENT, COL_TRACESTATE
+	COL_AGGREGATEID, COL_TYPE, COL_CREATED_AT, COL_PAYLOAD, COL_HEADERS
 };
 
 uint32		oe_bodies_wanted = 0;
@@ -260,6 +260,20 @@ text_column(HeapTuple tuple, TupleDesc desc, int column)
 	return isnull ? NULL : TextDatumGetCString(datum);
 }
 
+/* A member of an object, if it is a string; else NULL. */
+static char *
+string_member(Jsonb *object, const char *name)
+{
+	JsonbValue *value;
+
+	if (object == NULL || !JB_ROOT_IS_OBJECT(object))
+		return NULL;
+	value = getKeyJsonValueFromContainer(&object->root, name, strlen(name), NULL);
+	if (value == NULL || value->type != jbvString)
+		return NULL;
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
 static char *
 append_copy(char **next, const char *text, size_t len)
 {
@@ -271,7 +285,10 @@ append_copy(char **next, const char *text, size_t len)
 	return copy;
 }
 
-/* Makes an event of a row; one allocation, in the reader's context. */
+/*
+ * Makes an event of a row; one allocation, in the reader's context.  Of an event
+ * in quarantine the data is not looked at, and its bodies are empty.
+ */
 static OeLogEvent *
 make_event(HeapTuple tuple, TupleDesc desc)
 {
@@ -285,24 +302,35 @@ make_event(HeapTuple tuple, TupleDesc desc)
 	char	   *utf8_aggregate;
 	size_t		size;
 	char	   *next;
+	bool		quarantined;
 	bool		isnull;
 	Datum		datum;
 
 	id = *DatumGetUUIDP(SPI_getbinval(tuple, desc, COL_ID, &isnull));
+	quarantined = oe_quarantine_crashes(0, &id) >= OE_CRASHES_ALLOWED;
+	oe_quarantine_at(0, &id);
 	oe_event_id_format(id.data, event_id);
 	envelope.event_id = event_id;
 	envelope.aggregatetype = text_column(tuple, desc, COL_AGGREGATETYPE);
 	envelope.aggregateid = text_column(tuple, desc, COL_AGGREGATEID);
 	envelope.type = text_column(tuple, desc, COL_TYPE);
-	envelope.traceparent = text_column(tuple, desc, COL_TRACEPARENT);
-	envelope.tracestate = text_column(tuple, desc, COL_TRACESTATE);
+	datum = SPI_getbinval(tuple, desc, COL_HEADERS, &isnull);
+	if (!isnull && !quarantined)
+	{
+		Jsonb	   *headers = DatumGetJsonbP(datum);
+
+		envelope.traceparent = string_member(headers, "traceparent");
+		envelope.tracestate = string_member(headers, "tracestate");
+	}
 	datum = SPI_getbinval(tuple, desc, COL_AGGREGATE_SEQ, &isnull);
 	envelope.aggregate_seq = isnull ? 0 : DatumGetInt64(datum);
 	envelope.created_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, COL_CREATED_AT, &isnull));
-	envelope.payload = DatumGetJsonbP(SPI_getbinval(tuple, desc, COL_PAYLOAD, &isnull));
+	if (!quarantined)
+		envelope.payload = DatumGetJsonbP(SPI_getbinval(tuple, desc, COL_PAYLOAD, &isnull));
 	oe_envelope_time(envelope.created_at, time);
 	aggregate = psprintf("%s\n%s", envelope.aggregatetype, envelope.aggregateid);
-	utf8_aggregate = pg_server_to_any(aggregate, strlen(aggregate), PG_UTF8);
+	utf8_aggregate = quarantined ? aggregate :
+		pg_server_to_any(aggregate, strlen(aggregate), PG_UTF8);
 
 	size = sizeof(OeLogEvent) + strlen(aggregate) + strlen(utf8_aggregate) +
 		strlen(envelope.type) + strlen(time) + 4;
@@ -317,7 +345,8 @@ make_event(HeapTuple tuple, TupleDesc desc)
 		if ((oe_bodies_wanted & (1 << i)) == 0)
 			continue;
 		initStringInfo(&texts[i]);
-		oe_envelope_render(&texts[i], i, &envelope);
+		if (!quarantined)
+			oe_envelope_render(&texts[i], i, &envelope);
 		utf8 = pg_server_to_any(texts[i].data, texts[i].len, PG_UTF8);
 		if (utf8 != texts[i].data)
 		{
@@ -360,6 +389,7 @@ make_event(HeapTuple tuple, TupleDesc desc)
 		event->bodies[i] = append_copy(&next, texts[i].data, texts[i].len);
 		event->bodylens[i] = texts[i].len;
 	}
+	oe_quarantine_at_nothing();
 	return event;
 }
 

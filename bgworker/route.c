@@ -17,6 +17,7 @@
 #include "delivery.h"
 #include "outbox.h"
 #include "policy_match.h"
+#include "quarantine.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -298,12 +299,15 @@ oe_route(OeCursor *cursor, OeLogEvent **events, int nevents,
 		bool		late = event->after_txid > event->txid &&
 			!oe_snapshot_sees(before->seen, event->after_txid);
 
+		oe_quarantine_at(0, &event->id);
+
 		/* a test event goes to its endpoint whatever that wants */
 		if (late || event->operational || oe_attentive_lanes > 0)
 			route_to_all(cursor, event, late, before, &touched, now);
 		else
 			route_to_subscribers(cursor, event, before, &touched, now);
 	}
+	oe_quarantine_at_nothing();
 	if (after->upto == NULL && oe_attentive_lanes > 0)
 	{
 		dlist_foreach_modify(iter, &cursor->lanes)

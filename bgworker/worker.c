@@ -39,6 +39,7 @@
 #include "position.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "quarantine.h"
 #include "ring.h"
 #include "settings.h"
 #include "shared.h"
@@ -94,6 +95,7 @@ on_sigterm(SIGNAL_ARGS)
 	int			save_errno = errno;
 
 	shutdown_requested = true;
+	oe_quarantine_ending();
 	if (oe_my_slot != NULL && oe_my_slot->end == OE_END_UNKNOWN)
 		oe_my_slot->end = OE_END_TOLD;
 	if (IsTransactionState())
@@ -206,7 +208,7 @@ housekeep(TimestampTz now)
 	if (oe_maintenance_next() <= now)
 	{
 		/* what was just given to libcurl is on its way meanwhile */
-		oe_http_drive(http);
+		oe_dispatch_drive(http);
 		oe_maintenance_run(now, oe_in_flight > 0);
 	}
 	if (next_ring <= now)
@@ -311,7 +313,7 @@ one_round(void)
 		oe_feed_look();
 	}
 
-	oe_http_drive(http);
+	oe_dispatch_drive(http);
 	now = GetCurrentTimestamp();
 	(void) oe_dispatch_results(http, now);
 	flush_if_due(now);
@@ -373,6 +375,7 @@ oe_worker_main(Datum arg)
 	oe_delivery_init();
 	oe_dispatch_init();
 	oe_config_init();
+	oe_quarantine_init(dboid);
 	http = oe_http_create(oe_max_in_flight, why, sizeof(why));
 	if (http == NULL)
 		ereport(ERROR,
@@ -401,7 +404,7 @@ oe_worker_main(Datum arg)
 	}
 
 	/* what was delivered shall not be delivered again, nor what was answered just now */
-	oe_http_drive(http);
+	oe_dispatch_drive(http);
 	(void) oe_dispatch_results(http, GetCurrentTimestamp());
 	if (oe_unflushed > 0 || oe_ack_pending(GetCurrentTimestamp()))
 		oe_ack_flush(true);

@@ -510,6 +510,7 @@ BEGIN
 	-- the worker removes what it writes for the endpoint from now on
 	DELETE FROM order_engine.endpoint WHERE endpoint_id = dropped;
 	DELETE FROM order_engine.delivery_retry WHERE endpoint_id = dropped;
+	DELETE FROM order_engine.delivery_crash WHERE endpoint_id = dropped;
 	DELETE FROM order_engine.delivery_dead WHERE endpoint_id = dropped;
 	DELETE FROM order_engine.delivery_gap WHERE endpoint_id = dropped;
 	RETURN drop_endpoint.name;

@@ -129,6 +129,7 @@ BEGIN
 	IF chosen IS NULL THEN
 		RETURN 0;
 	END IF;
+	DELETE FROM order_engine.delivery_crash c WHERE c.endpoint_id IN (0, endpoint) AND c.id = ANY (chosen);
 	INSERT INTO order_engine.replay (endpoint_id, events, ids) VALUES (endpoint, cardinality(chosen), chosen);
 	RETURN cardinality(chosen);
 END

@@ -54,6 +54,7 @@ test_classify(void)
 		{OE_TRANSPORT_BLOCKED, 0, NONE, OE_OUTCOME_PERMANENT, true, "blocked address"},
 		{OE_TRANSPORT_BAD_URL, 0, NONE, OE_OUTCOME_PERMANENT, true, "unusable URL"},
 		{OE_TRANSPORT_BAD_HEADER, 0, NONE, OE_OUTCOME_PERMANENT, false, "unusable header"},
+		{OE_TRANSPORT_QUARANTINED, 0, NONE, OE_OUTCOME_PERMANENT, false, "an event that crashes the worker"},
 	};
 	size_t		i;
 	int			status;
