@@ -48,6 +48,7 @@
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/procsignal.h"
+#include "takeover.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -396,6 +397,9 @@ oe_worker_main(Datum arg)
 
 	round_context = AllocSetContextCreate(TopMemoryContext, "order_engine round",
 										  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(round_context);
+	if (oe_my_index == 0)
+		oe_take_over();
 	while (!shutdown_requested)
 	{
 		MemoryContextSwitchTo(round_context);

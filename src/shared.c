@@ -70,6 +70,8 @@ shmem_startup(void)
 	}
 	oe_health_shmem_startup();
 	LWLockRelease(AddinShmemInitLock);
+	if (!IsUnderPostmaster)
+		oe_identity_startup();
 }
 
 void

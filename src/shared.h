@@ -6,6 +6,7 @@
 #define OE_SHARED_H
 
 #include "datatype/timestamp.h"
+#include "identity.h"
 #include "port/atomics.h"
 #include "storage/spin.h"
 
@@ -69,6 +70,8 @@ typedef struct OeShared
 {
 	slock_t		lock;			/* for changes of dboid, counts, procno, pid and shards */
 	int			launcher_procno;
+	char		instance[OE_INSTANCE_LEN + 1];	/* see identity.c; empty: there is none */
+	bool		old_instance;	/* the file has one that is not ours */
 	pg_atomic_uint32 recheck;	/* a database may have got its extension */
 	OeDatabaseSlot slots[OE_MAX_DATABASES];
 } OeShared;
