@@ -172,7 +172,8 @@
  *		max_worker_processes.
  * 55000 object_not_in_prerequisite_state: The object is not in a condition
  *		for this, such as an endpoint with four valid secrets.
- * 55006 object_in_use: A worker is running already.
+ * 55006 object_in_use: A worker is running already; or a DROP or TRUNCATE
+ *		would delete orders and order_engine.allow_drop is off.
  * F0000 config_file_error: The file of order_engine.secret_key_file cannot
  *		be used; the message tells why.
  * 55P03 lock_not_available: A first call with the same idempotency key is

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "database_ddl.h"
+#include "drop_guard.h"
 #include "fmgr.h"
 #include "launcher.h"
 #include "machine.h"
@@ -30,6 +31,7 @@ _PG_init(void)
 	oe_machine_init();
 	oe_table_trigger_init();
 	oe_wakeup_init();
+	oe_drop_guard_init();
 
 	if (process_shared_preload_libraries_in_progress)
 	{

@@ -15,6 +15,7 @@
 
 char	   *oe_actor = NULL;
 char	   *oe_allow_cidrs = NULL;
+bool		oe_allow_drop = false;
 bool		oe_allow_http = false;
 int			oe_attempt_log = OE_ATTEMPT_LOG_FAILURES;
 int			oe_attempt_retention = OE_DEFAULT_ATTEMPT_RETENTION;
@@ -73,6 +74,11 @@ oe_settings_init(void)
 							   "A comma-separated list such as 10.1.2.0/24, ::1/128.",
 							   &oe_allow_cidrs, "",
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomBoolVariable("order_engine.allow_drop",
+							 "Whether DROP EXTENSION and TRUNCATE may delete orders.",
+							 NULL,
+							 &oe_allow_drop, false,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("order_engine.allow_http",
 							 "Whether endpoints may have http URLs beside https ones.",
 							 NULL,

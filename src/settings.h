@@ -59,6 +59,7 @@ typedef enum OeAttemptLog
 
 extern char *oe_actor;
 extern char *oe_allow_cidrs;
+extern bool oe_allow_drop;
 extern bool oe_allow_http;
 extern int	oe_attempt_log;
 extern int	oe_attempt_retention;
