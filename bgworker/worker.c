@@ -120,6 +120,9 @@ pin_settings(void)
 		{"statement_timeout", "0"},
 		{"lock_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
+		OE_COMPAT_NO_TRANSACTION_TIMEOUT
+		{"session_replication_role", "origin"},
+		{"exit_on_error", "off"},
 		{"synchronous_commit", "local"},
 		{"row_security", "off"},
 		{"jit", "off"},

@@ -110,6 +110,13 @@ oe_compat_primary_key(Relation rel)
 #define oe_compat_create_wait_event_set(n)	CreateWaitEventSet(TopMemoryContext, (n))
 #endif
 
+/* 17 limits how long a transaction may last: settings as name and value, for an array of such */
+#if PG_VERSION_NUM >= 170000
+#define OE_COMPAT_NO_TRANSACTION_TIMEOUT	{"transaction_timeout", "0"},
+#else
+#define OE_COMPAT_NO_TRANSACTION_TIMEOUT
+#endif
+
 /* 18 put pg_noreturn, in front of a declaration, in the place of pg_attribute_noreturn() */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn	pg_attribute_noreturn()
