@@ -29,6 +29,7 @@
 #include "worker_sql.h"
 
 bool		oe_config_changed = true;
+bool		oe_config_outdated = false;
 
 /* remembered, because a look-up inside the callback could recurse */
 static Oid	endpoint_relid = InvalidOid;
@@ -447,25 +448,35 @@ unblock(OeEndpoint *endpoint)
 /*
  * A copy of a database has the endpoints of the original.  Each says whose it
  * is, so that it does not matter in what order a restore brings the tables.
+ * While one is another's, nothing is sent to any: where they are in the log is
+ * worked out for all together when the database is adopted.
+ *
+ * What the worker has in memory, such as places in the log, is void when that
+ * changes, so the process ends then and another one begins.
  */
-static void
-report_foreign(void)
+static bool
+is_copy(void)
 {
 	static SPIPlanPtr plan = NULL;
-	static bool reported = false;
-	bool		foreign;
+	static bool known = false;
+	static bool was_copy = false;
+	bool		copy;
 
-	foreign = oe_worker_execute(&plan,
-								"SELECT 1 FROM order_engine.endpoint"
-								" WHERE owner <> order_engine.database_identity() LIMIT 1",
-								0, NULL, NULL, NULL, SPI_OK_SELECT) > 0;
+	copy = oe_worker_execute(&plan,
+							 "SELECT 1 FROM order_engine.endpoint"
+							 " WHERE owner <> order_engine.database_identity() LIMIT 1",
+							 0, NULL, NULL, NULL, SPI_OK_SELECT) > 0;
 	SPI_freetuptable(SPI_tuptable);
-	if (foreign && !reported)
+	if (copy && !known)
 		ereport(LOG,
 				(errmsg("order_engine does not send to endpoints of database %u that it has as a copy of another database",
 						MyDatabaseId),
 				 errhint("Call order_engine.adopt_database() there if it shall.")));
-	reported = foreign;
+	if (known && copy != was_copy)
+		oe_config_outdated = true;
+	known = true;
+	was_copy = copy;
+	return copy;
 }
 
 /*
@@ -559,11 +570,17 @@ oe_config_load(void)
 	const char **starts;
 	int			nfresh = 0;
 
-	oe_worker_begin("reading endpoints");
-
 	/* what changes from now on is announced again */
 	oe_config_changed = false;
+	if (oe_config_outdated)
+		return;
+	oe_worker_begin("reading endpoints");
 	endpoint_relid = oe_relid(OE_REL_ENDPOINT);
+	if (is_copy() || oe_config_outdated)
+	{
+		oe_worker_commit();
+		return;
+	}
 	dlist_foreach(iter, &oe_endpoints)
 		dlist_container(OeEndpoint, node, iter.cur)->configured = false;
 
@@ -602,7 +619,6 @@ oe_config_load(void)
 			unblock(endpoint);
 	}
 	oe_replay_load();
-	report_foreign();
 	if (oe_my_index == 0)
 		remove_orphans();
 	oe_worker_commit();

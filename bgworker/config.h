@@ -14,6 +14,12 @@ extern void oe_config_load(void);
 /* Set when an endpoint or a secret was changed. */
 extern bool oe_config_changed;
 
+/*
+ * Set by oe_config_load: the database became a copy of another one, or ceased to
+ * be one, and this process must end.
+ */
+extern bool oe_config_outdated;
+
 /* Registers the invalidation callback; once. */
 extern void oe_config_init(void);
 

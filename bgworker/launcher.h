@@ -13,7 +13,7 @@ typedef enum OeWorkerEnd
 	OE_END_UNKNOWN = 0,			/* an error or a crash: start it again, throttled */
 	OE_END_HELD,				/* asked to by a command on the database */
 	OE_END_NO_EXTENSION,		/* nothing to do there until CREATE EXTENSION */
-	OE_END_RESHARD,				/* the settings want another set of workers, or none: start those at once */
+	OE_END_RESHARD,				/* another set of workers is wanted, or none: start those at once */
 	OE_END_TOLD					/* somebody ended it, and nothing is wrong with it */
 } OeWorkerEnd;
 

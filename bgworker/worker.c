@@ -152,6 +152,17 @@ configure_http(void)
 	oe_http_configure(http, oe_max_in_flight, oe_allow_http, &allow, oe_ca_file);
 }
 
+/*
+ * Sends nothing more.  What is under way comes to its end first: the worker that
+ * has these aggregates next must not send an event while this one's is on its way.
+ */
+static void
+make_way(void)
+{
+	draining = true;
+	drain_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DRAIN_MS);
+}
+
 static void
 reload_settings(void)
 {
@@ -163,15 +174,8 @@ reload_settings(void)
 	next_ring = next_log_turn = 0;	/* what is kept may be kept for less */
 	oe_feed_look();				/* the interval may be shorter now */
 
-	/*
-	 * What is under way comes to its end first: the worker that has these
-	 * aggregates next must not send an event while this one's is on its way.
-	 */
 	if (!draining && oe_worker_is_superfluous())
-	{
-		draining = true;
-		drain_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DRAIN_MS);
-	}
+		make_way();
 }
 
 /* ---------- the loop ---------- */
@@ -315,6 +319,12 @@ one_round(void)
 	{
 		oe_config_load();
 		oe_feed_look();
+		if (oe_config_outdated && !draining)
+		{
+			if (oe_my_slot != NULL)
+				oe_my_slot->end = OE_END_RESHARD;
+			make_way();
+		}
 	}
 
 	oe_dispatch_drive(http);

@@ -20,7 +20,7 @@ CREATE TABLE order_engine.outbox (
 COMMENT ON TABLE order_engine.outbox IS
 'Every event, written in the transaction that caused it. Rows are never updated or deleted one by one.';
 COMMENT ON COLUMN order_engine.outbox.txid IS 'Top-level transaction of the writer, as pg_current_xact_id() gives it.';
-COMMENT ON COLUMN order_engine.outbox.after_txid IS 'Transaction of the aggregate''s previous event, only where that is higher than txid (it began later and committed earlier); else null.';
+COMMENT ON COLUMN order_engine.outbox.after_txid IS 'Transaction of the aggregate''s previous event, only where that is higher than txid (it began later and committed earlier); else null. The same as txid: written in a copy before adopt_database().';
 COMMENT ON COLUMN order_engine.outbox.created_at IS 'Time of the event.';
 COMMENT ON COLUMN order_engine.outbox.aggregate_seq IS 'Place in the sequence of the aggregate, gapless from 1; null for events of emit().';
 COMMENT ON COLUMN order_engine.outbox.leaf IS 'Slot of the ring that holds the row.';
@@ -59,7 +59,12 @@ SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_6', '');
 COMMENT ON TABLE order_engine.outbox_7 IS 'Leaf 7 of the outbox.';
 SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_7', '');
 
--- The leaf that writers append to.  Backends cache it until the relation is invalidated.
+/*
+ * The leaf that writers append to.  Backends cache it until the relation is
+ * invalidated.  Neither this nor outbox_leaf is part of a dump: a worker may be at
+ * work where the dump is restored, write rows of its own, and COPY would fail or
+ * bring a second one.  Leaves that a restore fills are closed anew.
+ */
 CREATE TABLE order_engine.outbox_ring (
 	current_leaf	smallint	NOT NULL,
 	switched_at		timestamptz	NOT NULL
@@ -67,7 +72,7 @@ CREATE TABLE order_engine.outbox_ring (
 COMMENT ON TABLE order_engine.outbox_ring IS 'Where the ring of the outbox stands; empty until it is first turned, which means leaf 0.';
 COMMENT ON COLUMN order_engine.outbox_ring.current_leaf IS 'The leaf that new events go to.';
 COMMENT ON COLUMN order_engine.outbox_ring.switched_at IS 'Since when.';
-SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_ring', '');
+SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_ring', 'WHERE false');
 
 -- The leaves that nobody writes to any more.  One that is neither here nor current and has rows is being closed.
 CREATE TABLE order_engine.outbox_leaf (
@@ -79,7 +84,7 @@ COMMENT ON TABLE order_engine.outbox_leaf IS 'Leaves of the outbox that are clos
 COMMENT ON COLUMN order_engine.outbox_leaf.leaf IS 'Number of the leaf.';
 COMMENT ON COLUMN order_engine.outbox_leaf.closed_at IS 'When the last transaction that wrote to it was seen to have ended.';
 COMMENT ON COLUMN order_engine.outbox_leaf.writers IS 'A snapshot of that moment: it sees every transaction that wrote to the leaf.';
-SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_leaf', '');
+SELECT pg_catalog.pg_extension_config_dump('order_engine.outbox_leaf', 'WHERE false');
 
 CREATE FUNCTION order_engine.emit(
 	aggregatetype text,

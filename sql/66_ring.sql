@@ -13,7 +13,7 @@ COMMENT ON FUNCTION order_engine.event_type_matches(text[], text) IS
  * newest one with split, unless that says that the lane has ended.
  */
 CREATE VIEW order_engine.position_current AS
-SELECT p.endpoint_id, p.shard, p.n, p.split, p.seen, p.upto, p.txid, p.id, p.done, p.recorded_at
+SELECT p.endpoint_id, p.shard, p.n, p.split, p.seen, p.upto, p.txid, p.id, p.done, p.recorded_at, p.by_birth
 FROM (
 	SELECT DISTINCT ON (r.endpoint_id, s.shard, r.split IS NULL) r.*, s.shard
 	FROM (
@@ -36,6 +36,7 @@ COMMENT ON COLUMN order_engine.position_current.txid IS 'See upto.';
 COMMENT ON COLUMN order_engine.position_current.id IS 'See upto.';
 COMMENT ON COLUMN order_engine.position_current.done IS 'Events beyond that place that are done as well.';
 COMMENT ON COLUMN order_engine.position_current.recorded_at IS 'When the record was written.';
+COMMENT ON COLUMN order_engine.position_current.by_birth IS 'With split: the record is only about aggregates that began behind it.';
 
 /*
  * Snapshot "writers" sees all transactions of a set, which have ended.  A later

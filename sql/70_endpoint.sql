@@ -306,7 +306,6 @@ AS $$
 DECLARE
 	e order_engine.endpoint;
 	key bytea;
-	own xid8;
 	missing text;
 BEGIN
 	SELECT argument INTO missing
@@ -353,14 +352,18 @@ BEGIN
 	PERFORM order_engine.check_client_certificate(e.client_certificate, nullif(client_key, ''));
 	key := order_engine.make_secret(secret);
 
-	-- transaction ids of another server would come up again here; those of writers that overtake us are no such
-	own := pg_current_xact_id();
-	IF EXISTS (SELECT FROM order_engine.outbox o
-			   WHERE o.txid > own AND o.txid >= pg_snapshot_xmax(pg_current_snapshot())) THEN
+	IF order_engine.is_copy() THEN
+		RAISE EXCEPTION 'this database is a copy of another one' USING
+			ERRCODE = 'object_not_in_prerequisite_state',
+			DETAIL = 'It has endpoints that belong to the original.',
+			HINT = 'Call adopt_database() if it shall send to them, or drop them.';
+	END IF;
+	-- transaction ids of another server would come up again here
+	IF order_engine.has_future_events() THEN
 		RAISE EXCEPTION 'the outbox holds events of a server with higher transaction ids' USING
 			ERRCODE = 'object_not_in_prerequisite_state',
 			DETAIL = 'The database was restored from a dump of another server.',
-			HINT = 'Truncate order_engine.outbox if its events need not be sent.';
+			HINT = 'Call adopt_database() first.';
 	END IF;
 	e.start_snapshot := CASE start_at WHEN 'earliest' THEN '3:3:' ELSE order_engine.committed_snapshot() END;
 
@@ -383,7 +386,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION order_engine.create_endpoint(text, text, text[], text, text, text, jsonb, integer, numeric, integer, integer, interval, interval, interval, interval[], interval, text, jsonb, text, text, text, text) IS
-'Makes an endpoint and returns its signing secret, which is shown this once. guarantee best_effort implies ordering none. max_batch above 1 is for the formats webhook and cloudevents_batch. rate is in requests a second; rate 0 means no limit, burst 0 its default. policy: breaker_failures, breaker_ratio, breaker_min_attempts, breaker_window, breaker_open, breaker_open_max, breaker_successes, disable_after (''0'': never), disable_attempts, disable_spread, pause; durations are strings. client_certificate and client_key (PEM, both or none): what the worker shows to the endpoint; the key is kept like a secret. start_at: now (events of transactions that commit from now on) or earliest (all that the outbox still has). It takes no idempotency key, because its result is not to be stored: a repetition fails with 42710, and whoever lost the answer calls rotate_secret(), or gives a secret of his own. Errors: 42710 for a name that exists, 22023 and 22004 for a setting that cannot be used, 55000 when the outbox came with a dump of a server with higher transaction ids.';
+'Makes an endpoint and returns its signing secret, which is shown this once. guarantee best_effort implies ordering none. max_batch above 1 is for the formats webhook and cloudevents_batch. rate is in requests a second; rate 0 means no limit, burst 0 its default. policy: breaker_failures, breaker_ratio, breaker_min_attempts, breaker_window, breaker_open, breaker_open_max, breaker_successes, disable_after (''0'': never), disable_attempts, disable_spread, pause; durations are strings. client_certificate and client_key (PEM, both or none): what the worker shows to the endpoint; the key is kept like a secret. start_at: now (events of transactions that commit from now on) or earliest (all that the outbox still has). It takes no idempotency key, because its result is not to be stored: a repetition fails with 42710, and whoever lost the answer calls rotate_secret(), or gives a secret of his own. Errors: 42710 for a name that exists, 22023 and 22004 for a setting that cannot be used, 55000 in a copy of another database, and when the outbox came with a dump of a server with higher transaction ids: see adopt_database().';
 
 CREATE FUNCTION order_engine.alter_endpoint(
 	name text,
@@ -506,6 +509,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	dropped integer := order_engine.endpoint_id(name);
+	was_copy boolean := order_engine.is_copy_of_other_server();
 BEGIN
 	-- the worker removes what it writes for the endpoint from now on
 	DELETE FROM order_engine.endpoint WHERE endpoint_id = dropped;
@@ -513,11 +517,14 @@ BEGIN
 	DELETE FROM order_engine.delivery_crash WHERE endpoint_id = dropped;
 	DELETE FROM order_engine.delivery_dead WHERE endpoint_id = dropped;
 	DELETE FROM order_engine.delivery_gap WHERE endpoint_id = dropped;
+	IF was_copy AND NOT order_engine.is_copy_of_other_server() THEN
+		PERFORM order_engine.leave_copy();
+	END IF;
 	RETURN drop_endpoint.name;
 END
 $$;
 COMMENT ON FUNCTION order_engine.drop_endpoint(text) IS
-'Removes an endpoint with its secrets, replays, retries, dead letters and gaps. Returns the name. Error: OE005, also for a repetition.';
+'Removes an endpoint with its secrets, replays, retries, dead letters and gaps. Returns the name. Errors: OE005, also for a repetition; with the last endpoint that came with a dump those of adopt_database().';
 
 CREATE FUNCTION order_engine.rotate_secret(name text, overlap interval DEFAULT '24 hours') RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -569,32 +576,3 @@ CREATE FUNCTION order_engine.wake_launcher() RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'oe_wake_launcher';
 COMMENT ON FUNCTION order_engine.wake_launcher() IS
 'Internal: has the launcher look for databases to serve when this transaction has committed.';
-
-CREATE FUNCTION order_engine.adopt_database() RETURNS boolean
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	own xid8 := pg_current_xact_id();
-BEGIN
-	-- positions speak of transaction ids; those of another server mean nothing here
-	IF EXISTS (SELECT FROM order_engine.outbox WHERE txid > own AND txid >= pg_snapshot_xmax(pg_current_snapshot()))
-		OR EXISTS (SELECT FROM order_engine.endpoint WHERE pg_snapshot_xmax(start_snapshot) > own)
-		OR EXISTS (SELECT FROM order_engine.replay WHERE pg_snapshot_xmax(visible) > own)
-		OR EXISTS (SELECT FROM order_engine.position_0 WHERE pg_snapshot_xmax(coalesce(upto, seen)) > own)
-		OR EXISTS (SELECT FROM order_engine.position_1 WHERE pg_snapshot_xmax(coalesce(upto, seen)) > own) THEN
-		RAISE EXCEPTION 'a dump of a server with higher transaction ids cannot be adopted by this version' USING
-			ERRCODE = 'feature_not_supported',
-			HINT = 'Drop the endpoints, truncate order_engine.outbox, position_0 and position_1, and create the endpoints anew; undelivered events of the dump are not sent then.';
-	END IF;
-	UPDATE order_engine.endpoint SET owner = order_engine.database_identity(), updated_at = clock_timestamp()
-	WHERE owner <> order_engine.database_identity();
-	IF NOT FOUND THEN
-		RETURN false;
-	END IF;
-	-- a dump may be old: what it brought along is kept as if it had been closed now
-	UPDATE order_engine.outbox_leaf SET closed_at = clock_timestamp();
-	RETURN true;
-END
-$$;
-COMMENT ON FUNCTION order_engine.adopt_database() IS
-'Lets a copy of a database (template copy, upgraded or restored server) send to the endpoints that it brought along: what was not delivered is sent, what was acknowledged is not. Returns whether there were any. Error: 0A000 for a dump whose transaction ids are higher than this server''s.';

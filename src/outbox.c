@@ -11,12 +11,19 @@
  * after_txid: transactions get their ids before they lock the aggregate, so of
  * two events of one aggregate the later can have the lower txid.  The log is
  * read by txid, hence the writer, who alone knows, notes it.
+ *
+ * In a copy that came with a dump, transaction ids of the other server stand
+ * beside our own.  Until adopt_database() gives all of them new ones, an event
+ * that is written here is marked as such: its after_txid is its own txid.  What
+ * tells a copy, the owners of the endpoints, is cached together with the leaf,
+ * and adoption keeps writers away by the same lock as truncation.
  */
 #include "postgres.h"
 
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "append.h"
 #include "args.h"
 #include "catalog/namespace.h"
@@ -55,7 +62,11 @@ enum
 	COL_AGGREGATETYPE, COL_AGGREGATEID, COL_TYPE, COL_PAYLOAD, COL_HEADERS, NUM_COLS
 };
 
+/* order_engine.endpoint */
+#define ANUM_ENDPOINT_OWNER	3
+
 static int16 cached_leaf;
+static bool cached_is_copy;
 static Oid	cached_leaf_relid = InvalidOid;
 static uint64 cached_generation = 0;
 
@@ -83,9 +94,40 @@ read_current_leaf(void)
 	return leaf;
 }
 
+/*
+ * Is there an endpoint of another server?  A copy within this server (of a
+ * template, or a clone of the whole) is none in this sense: transaction ids mean
+ * the same there.
+ */
+static bool
+read_is_copy(void)
+{
+	Relation	endpoints = table_open(oe_relid(OE_REL_ENDPOINT), AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(endpoints, NULL);
+	TableScanDesc scan = table_beginscan(endpoints, snapshot, 0, NULL);
+	char	   *prefix = psprintf(UINT64_FORMAT "/", GetSystemIdentifier());
+	bool		is_copy = false;
+
+	while (!is_copy && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		char	   *owner = TextDatumGetCString(slot_getattr(slot, ANUM_ENDPOINT_OWNER, &isnull));
+
+		is_copy = strncmp(owner, prefix, strlen(prefix)) != 0;
+		pfree(owner);
+	}
+	pfree(prefix);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	table_close(endpoints, AccessShareLock);
+	return is_copy;
+}
+
 /* Locks the leaf that new events go to, and returns its Oid and number. */
 static Oid
-lock_current_leaf(int16 *leaf)
+lock_current_leaf(int16 *leaf, bool *is_copy)
 {
 	for (;;)
 	{
@@ -98,9 +140,11 @@ lock_current_leaf(int16 *leaf)
 
 			/* fill the cache of relations first, so that it is watched */
 			(void) oe_relid(OE_REL_OUTBOX_RING);
+			(void) oe_relid(OE_REL_ENDPOINT);
 			nspid = get_rel_namespace(oe_relid(OE_REL_OUTBOX));
 			generation = oe_relations_generation;
 			cached_leaf = read_current_leaf();
+			cached_is_copy = read_is_copy();
 			snprintf(name, sizeof(name), "outbox_%d", cached_leaf);
 			cached_leaf_relid = get_relname_relid(name, nspid);
 			if (!OidIsValid(cached_leaf_relid))
@@ -112,6 +156,7 @@ lock_current_leaf(int16 *leaf)
 		if (cached_generation == oe_relations_generation)
 		{
 			*leaf = cached_leaf;
+			*is_copy = cached_is_copy;
 			return cached_leaf_relid;
 		}
 		/* the ring was turned, or the extension replaced, meanwhile */
@@ -163,6 +208,18 @@ shard_of(const char *aggregatetype, const char *aggregateid)
 	return (int16) (hash % OE_SHARDS);
 }
 
+/*
+ * The aggregate's previous transaction, where that began later than ours.  One
+ * that has not begun yet is of another server: the row came with a dump.
+ */
+static bool
+comes_after(const OeEvent *event, FullTransactionId txid)
+{
+	return FullTransactionIdIsValid(event->last_txid) &&
+		FullTransactionIdFollows(event->last_txid, txid) &&
+		FullTransactionIdPrecedes(event->last_txid, ReadNextFullTransactionId());
+}
+
 void
 oe_outbox_append(const OeEvent *event)
 {
@@ -173,6 +230,7 @@ oe_outbox_append(const OeEvent *event)
 	Jsonb	   *headers = oe_context_headers(event->headers);
 	int16		shard = shard_of(event->aggregatetype, event->aggregateid);
 	int16		leaf;
+	bool		is_copy;
 	Oid			relid;
 
 	PreventCommandIfReadOnly("an event");
@@ -185,11 +243,12 @@ oe_outbox_append(const OeEvent *event)
 	else
 		oe_outbox_new_id(event->created_at, &uuid);
 
-	relid = lock_current_leaf(&leaf);
+	relid = lock_current_leaf(&leaf, &is_copy);
 
 	values[COL_TXID] = FullTransactionIdGetDatum(txid);
-	if (FullTransactionIdIsValid(event->last_txid) &&
-		FullTransactionIdFollows(event->last_txid, txid))
+	if (is_copy)
+		values[COL_AFTER_TXID] = FullTransactionIdGetDatum(txid);
+	else if (comes_after(event, txid))
 		values[COL_AFTER_TXID] = FullTransactionIdGetDatum(event->last_txid);
 	else
 		nulls[COL_AFTER_TXID] = true;
