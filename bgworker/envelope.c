@@ -25,7 +25,6 @@
 #include "envelope.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "policy_header.h"
 #include "reader.h"
 #include "settings.h"
 #include "utils/builtins.h"
@@ -33,7 +32,6 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#define TRACEPARENT_LEN		55
 #define MAX_ATTRIBUTES		(OE_ENVELOPE_HEADERS - 1)	/* one is content-type */
 #define SEQUENCE_SIZE		(19 + 1)	/* digits of the highest int64, NUL */
 
@@ -85,36 +83,6 @@ oe_envelope_time(TimestampTz time, char out[OE_ENVELOPE_TIME_SIZE])
 	int			utc = 0;
 
 	JsonEncodeDateTime(out, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
-}
-
-bool
-oe_traceparent_valid(const char *traceparent)
-{
-	if (traceparent == NULL || strlen(traceparent) != TRACEPARENT_LEN ||
-		strncmp(traceparent, "00-", 3) != 0 ||
-		traceparent[35] != '-' || traceparent[52] != '-')
-		return false;
-	for (int i = 3; i < TRACEPARENT_LEN; i++)
-	{
-		if (i != 35 && i != 52 && strchr("0123456789abcdef", traceparent[i]) == NULL)
-			return false;
-	}
-	/* zeros stand for no trace and no span */
-	return strspn(traceparent + 3, "0") < 32 && strspn(traceparent + 36, "0") < 16;
-}
-
-bool
-oe_tracestate_valid(const char *tracestate)
-{
-	if (tracestate == NULL ||
-		!oe_header_value_check(tracestate, strlen(tracestate), NULL, 0))
-		return false;
-	for (const char *p = tracestate; *p; p++)
-	{
-		if (*p < ' ' || *p > '~')
-			return false;
-	}
-	return true;
 }
 
 /* ---------- text ---------- */

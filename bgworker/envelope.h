@@ -7,6 +7,7 @@
 
 #include "lib/stringinfo.h"
 #include "datatype/timestamp.h"
+#include "policy_trace.h"
 #include "utils/datetime.h"
 #include "utils/jsonb.h"
 
@@ -51,13 +52,6 @@ extern OeBody oe_format_body(OeFormat format);
 /* RFC 3339, UTC: what the texts say, and "time" of an event as it was read. */
 #define OE_ENVELOPE_TIME_SIZE	(MAXDATELEN + 1)
 extern void oe_envelope_time(TimestampTz time, char out[OE_ENVELOPE_TIME_SIZE]);
-
-/*
- * Can they be sent on?  Version 00 of W3C Trace Context; NULL cannot.  Without
- * a traceparent a tracestate has no meaning.
- */
-extern bool oe_traceparent_valid(const char *traceparent);
-extern bool oe_tracestate_valid(const char *tracestate);
 
 /*
  * Appends the text, in the encoding of the database.  Inside a transaction.
