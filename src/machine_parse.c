@@ -46,7 +46,7 @@ parse_interval(Parser *parser, const char *text, const char *where)
 	int			dtype;
 	struct pg_itm_in itm = {0};
 	Interval   *interval = palloc(sizeof(Interval));
-	double		days;
+	double		length_days;
 
 	if (ParseDateTime(text, buffer, sizeof(buffer), fields, types, MAXDATEFIELDS, &nfields) != 0 ||
 		DecodeInterval(fields, types, nfields, INTERVAL_FULL_RANGE, &dtype, &itm) != 0 ||
@@ -55,9 +55,9 @@ parse_interval(Parser *parser, const char *text, const char *where)
 		oe_faults_add(parser->faults, "%s: \"limit\" is not an interval such as \"2 hours\"", where);
 		return NULL;
 	}
-	days = interval->month * 30.0 + interval->day + interval->time / (double) USECS_PER_DAY;
-	if (days <= 0 || interval->month < 0 || interval->day < 0 || interval->time < 0 ||
-		days > OE_MAX_LIMIT_DAYS)
+	length_days = interval->month * 30.0 + interval->day + interval->time / (double) USECS_PER_DAY;
+	if (length_days <= 0 || interval->month < 0 || interval->day < 0 || interval->time < 0 ||
+		length_days > OE_MAX_LIMIT_DAYS)
 	{
 		oe_faults_add(parser->faults, "%s: \"limit\" must be longer than 0 and at most %d days",
 					  where, OE_MAX_LIMIT_DAYS);
