@@ -52,10 +52,10 @@ sandbox_open()
 	cd /
 	umask 022
 	# What the caller's environment holds about other servers, or about the make
-	# that called, is not for ours.
+	# that called, is not for ours.  How long to wait is.
 	for name in $(compgen -e); do
 		case $name in
-		PG_CONFIG | PG_TEST_*) ;;
+		PG_CONFIG | PG_TEST_* | PGCTLTIMEOUT | PGISOLATIONTIMEOUT) ;;
 		PG* | MAKE* | MFLAGS | PERL5LIB | NODE_PATH | NODE_OPTIONS) unset "$name" ;;
 		esac
 	done
