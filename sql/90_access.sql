@@ -131,44 +131,56 @@ CREATE FUNCTION order_engine.grant_access(role regrole, level text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	levels text[] := '{viewer,app,operator}';
+	levels constant text[] := '{viewer,app,operator}';
 	rule record;
 BEGIN
-	IF role IS NULL OR level IS NULL OR level <> ALL (levels) THEN
+	IF level IS NULL OR level <> ALL (levels) THEN
 		RAISE EXCEPTION 'invalid access level "%"', level USING
 			ERRCODE = 'invalid_parameter_value',
 			HINT = 'It is "viewer", "app" or "operator".';
 	END IF;
+	IF role IS NULL OR NOT EXISTS (SELECT FROM pg_roles a WHERE a.oid = role) THEN
+		RAISE EXCEPTION 'there is no such role' USING ERRCODE = 'undefined_object';
+	END IF;
+	-- one after the other: two sessions cannot change the privileges of an object at once
+	LOCK TABLE order_engine.access_rule IN SHARE ROW EXCLUSIVE MODE;
 	EXECUTE format('GRANT USAGE ON SCHEMA order_engine TO %s', role);
 	FOR rule IN
-		SELECT r.kind, r.object, p.oid::regprocedure AS signature
+		SELECT CASE r.kind
+				WHEN 'table' THEN format('SELECT ON order_engine.%I', r.object)
+				ELSE format('EXECUTE ON FUNCTION %s', p.oid::regprocedure) END AS privilege,
+			array_position(levels, r.level) <= array_position(levels, grant_access.level) AS given
 		FROM order_engine.access_rule r
 		LEFT JOIN pg_proc p ON r.kind = 'function' AND p.proname = r.object
 			AND p.pronamespace = 'order_engine'::regnamespace
-		WHERE array_position(levels, r.level) <= array_position(levels, grant_access.level)
 	LOOP
-		IF rule.kind = 'table' THEN
-			EXECUTE format('GRANT SELECT ON order_engine.%I TO %s', rule.object, role);
+		IF rule.given THEN
+			EXECUTE format('GRANT %s TO %s', rule.privilege, role);
 		ELSE
-			EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', rule.signature, role);
+			EXECUTE format('REVOKE %s FROM %s', rule.privilege, role);
 		END IF;
 	END LOOP;
 END
 $$;
 COMMENT ON FUNCTION order_engine.grant_access(regrole, text) IS
-'Gives a role the level viewer (views without personal data), app (the verbs) or operator (stock, machines, endpoints, all tables). For the owner of the extension or a superuser. Error: 22023.';
+'Sets the level of a role: viewer (views without personal data), app (the verbs) or operator (stock, machines, endpoints, all tables). What a higher level has is taken away, should the role have it. For the owner of the extension or a superuser. Errors: 22023 for the level, 42704 for the role.';
 
 CREATE FUNCTION order_engine.revoke_access(role regrole) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF role IS NULL OR NOT EXISTS (SELECT FROM pg_roles a WHERE a.oid = role) THEN
+		RAISE EXCEPTION 'there is no such role' USING ERRCODE = 'undefined_object';
+	END IF;
+	LOCK TABLE order_engine.access_rule IN SHARE ROW EXCLUSIVE MODE;
 	EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA order_engine FROM %s', role);
-	EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA order_engine FROM %s', role);
+	EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA order_engine FROM %s', role);
+	EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA order_engine FROM %s', role);
 	EXECUTE format('REVOKE ALL ON SCHEMA order_engine FROM %s', role);
 END
 $$;
 COMMENT ON FUNCTION order_engine.revoke_access(regrole) IS
-'Takes from a role what grant_access() gave it.';
+'Takes from a role what grant_access() gave it, and every other privilege in the schema that it was given by name. For the owner of the extension or a superuser. Error: 42704.';
 
 REVOKE ALL ON SCHEMA order_engine FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA order_engine FROM PUBLIC;
