@@ -233,12 +233,14 @@ Datum
 oe_guard_stock(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	TupleTableSlot *oldslot = trigdata->tg_trigslot;
-	TupleTableSlot *newslot = trigdata->tg_newslot;
+	TupleTableSlot *oldslot;
+	TupleTableSlot *newslot;
 	OeLedger	ledger;
 	int32		delta;
 
 	check_trigger(fcinfo, OE_REL_STOCK, "guard_stock");
+	oldslot = trigdata->tg_trigslot;
+	newslot = trigdata->tg_newslot;
 	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
 	{
 		if (units_of(oldslot, Anum_stock_on_hand) != 0 || units_of(oldslot, Anum_stock_reserved) != 0)

@@ -58,5 +58,60 @@ FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
 WHERE c.relnamespace = 'order_engine'::regnamespace AND NOT t.tgisinternal
 	AND (t.tgtype & 4) <> 0 AND t.tgname <> 'endpoint_changed';
 
+-- a trigger function that is called as a plain one says so
+DO $$
+DECLARE
+	function regproc;
+BEGIN
+	FOR function IN SELECT p.oid FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+			WHERE p.prorettype = 'trigger'::regtype LOOP
+		BEGIN
+			EXECUTE format('SELECT %s()', function);
+			RAISE WARNING '% can be called', function;
+		EXCEPTION WHEN trigger_protocol_violated THEN
+			NULL;
+		END;
+	END LOOP;
+END $$;
+
+-- nothing is leakproof; what is volatile stays in one process, and what writes is volatile
+SELECT p.oid::regprocedure
+FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+WHERE p.proleakproof OR p.proparallel <> 'u' AND p.provolatile = 'v' OR p.proparallel = 'r';
+SELECT p.oid::regprocedure
+FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+WHERE p.provolatile <> 'v' AND p.prosrc ~* '\m(INSERT INTO|UPDATE order_engine|DELETE FROM|TRUNCATE|nextval|LOCK TABLE|FOR (NO KEY )?UPDATE|FOR (KEY )?SHARE)\M';
+
+-- a body whose names depend on the search_path of its caller has a function that pins it
+SELECT p.oid::regprocedure
+FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid JOIN pg_language l ON l.oid = p.prolang
+WHERE l.lanname NOT IN ('c', 'internal') AND p.prosqlbody IS NULL
+	AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false);
+
+-- members are of these kinds, all in our schema, and of the owner of the extension
+SELECT classid::regclass, count(*) > 0 AS some FROM member GROUP BY 1 ORDER BY classid::regclass::text COLLATE "C";
+SELECT pg_describe_object(m.classid, m.objid, 0)
+FROM member m CROSS JOIN pg_extension e
+	LEFT JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
+	LEFT JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
+	LEFT JOIN pg_namespace n ON m.classid = 'pg_namespace'::regclass AND n.oid = m.objid
+WHERE e.extname = 'order_engine' AND (coalesce(c.relowner, p.proowner, n.nspowner) IS DISTINCT FROM e.extowner
+	OR coalesce(c.relnamespace, p.pronamespace, n.oid) IS DISTINCT FROM 'order_engine'::regnamespace);
+-- and there is nothing in our schema that is not a member
+SELECT c.oid::regclass FROM pg_class c
+WHERE c.relnamespace = 'order_engine'::regnamespace AND c.relkind <> 'i' AND c.relkind <> 'I'
+	AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_class'::regclass AND m.objid = c.oid);
+SELECT p.oid::regprocedure FROM pg_proc p
+WHERE p.pronamespace = 'order_engine'::regnamespace
+	AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_proc'::regclass AND m.objid = p.oid);
+
+-- whole tables are dumped, but for these
+SELECT c.oid::regclass, e.condition
+FROM pg_extension x CROSS JOIN LATERAL unnest(x.extconfig, x.extcondition) AS e (relation, condition) JOIN pg_class c ON c.oid = e.relation
+WHERE x.extname = 'order_engine' AND e.condition <> '' ORDER BY c.relname;
+
+-- settings: who may change which, and when
+SELECT s.name, s.context FROM pg_settings s WHERE s.name LIKE 'order\_engine.%' ORDER BY s.name COLLATE "C";
+
 -- our prefix of settings is reserved
 SET order_engine.no_such_setting = 1;
