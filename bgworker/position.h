@@ -15,13 +15,13 @@
 extern void oe_position_load(OeEndpoint **endpoints, const char **starts, int n);
 
 /*
- * Where a replay is in these shards: for each group of them that are at the same
+ * Where a replay is in the shards left: for each group of them that are at the same
  * place calls back.  Inside a transaction.
  */
 typedef void (*oe_position_callback) (OeReplay *replay, uint32 shards, const OePlace *place,
 									  const pg_uuid_t *done, int ndone);
 extern void oe_position_load_replay(OeReplay *replay, int64 replay_id, int32 endpoint_id,
-									uint32 shards, oe_position_callback callback);
+									uint32 left, oe_position_callback callback);
 
 /* Records the lanes that are dirty, or with "all" every one that moved.  Inside a transaction. */
 extern void oe_position_write(bool all, TimestampTz now);

@@ -246,7 +246,7 @@ try_set_slots(const char *sku, const char *location, int nslots)
 	OeSlotTotals totals;
 	OeLedger	ledger;
 
-	slots = oe_stock_load(stock, sku, location, &n);
+	(void) oe_stock_load(stock, sku, location, &n);
 	if (n > nslots)
 		wait_for_reservations(sku, location);
 	slots = oe_slots_lock(stock, sku, location, true, &n);

@@ -16,8 +16,10 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$top"
 # shellcheck source=test/lib/setup.sh
 . "$top/test/lib/setup.sh"
-# shellcheck disable=SC2034 # for those who source this
+# what programs say is compared and counted below
+export LC_ALL=C
 short=
+# shellcheck disable=SC2034 # for those who source this
 [ "${1:-}" != --short ] || short=1
 
 skip()
@@ -42,6 +44,7 @@ server_flags()
 	PG_CONFIG=$(command -v "${PG_CONFIG:-$setup_default_pg_config}") || skip 'no pg_config'
 	export PG_CONFIG
 	setup_headers_ready || skip "$PG_CONFIG has no server headers"
+	# shellcheck disable=SC2034 # for those who source this
 	mapfile -t source_files < <(printf '%s\n' src/*.c bgworker/*.c)
 	cflags=(-std=gnu11 -fno-strict-aliasing -fwrapv -fPIC -D_GNU_SOURCE '-DOE_VERSION="0"'
 		-Isrc -Ibgworker -isystem "$("$PG_CONFIG" --includedir-server)"
