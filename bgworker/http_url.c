@@ -43,6 +43,12 @@ oe_http_url_check(const char *url, bool allow_http, char *why, size_t whylen)
 		snprintf(why, whylen, "it has no host");
 		ok = false;
 	}
+	/* it decodes %7f in a host, and lets it pass */
+	if (ok && strchr(part, 0x7f) != NULL)
+	{
+		snprintf(why, whylen, "its host has a control character");
+		ok = false;
+	}
 	curl_free(part);
 	part = NULL;
 	if (ok && curl_url_get(parsed, CURLUPART_FRAGMENT, &part, 0) == CURLUE_OK)
