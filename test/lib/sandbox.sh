@@ -10,7 +10,8 @@
 #                       signal to the script is heard at once
 #   sandbox_receiver    makes the receiver's npm modules readable for that user
 #   sandbox_build       copies the tree to $work/src, builds it with -Werror and
-#                       installs it into $root, a private copy of the server
+#                       installs it into $root, a private copy of the server;
+#                       $OE_COPT in the environment adds flags of the compiler
 #   sandbox_close       ends everything that runs in $work, then removes it
 #
 # Neither the clone nor the system's PostgreSQL is ever written to.  PostgreSQL
@@ -153,9 +154,11 @@ sandbox_build()
 {
 	local dir log=$work/build.log option=(PG_CONFIG="$PG_CONFIG" with_llvm=no WERROR=1)
 
+	[ -z "${OE_COPT:-}" ] || option+=(COPT="$OE_COPT")
+
 	# root reads the tree, the user writes the copy
 	# shellcheck disable=SC2154 # $top: see the head of this file
-	tar -C "$top" -cf - --exclude=./.git --exclude=./build --exclude='*.o' --exclude='*.so' \
+	tar -C "$top" -cf - --exclude=./.git --exclude=./build --exclude='./test/*/build' --exclude='*.o' --exclude='*.so' \
 		--exclude='*.bc' . | as_user tar -C "$work/src" -xf - --no-same-permissions
 
 	root=$work/root
