@@ -284,8 +284,10 @@ start_worker(OeDatabaseSlot *database, Supervised *s, int index, TimestampTz now
 		pause_longer(s, now);
 		ereport(LOG,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("order_engine could not register a background worker"),
-				 errhint("Raise max_worker_processes.")));
+				 errmsg("order_engine cannot start worker %d of %d for database %u: no background worker is free",
+						index, database->count, database->dboid),
+				 errdetail("The events of its shards wait; see order_engine.stat_worker."),
+				 errhint("Raise max_worker_processes, or lower order_engine.workers.")));
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -395,6 +397,7 @@ oe_launcher_main(Datum arg)
 	before_shmem_exit(on_launcher_exit, (Datum) 0);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGINT, SIG_IGN);	/* pg_cancel_backend(): there is nothing to cancel */
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	oe_shared->launcher_procno = oe_compat_my_procno();

@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "settings.h"
+#include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
@@ -46,6 +47,14 @@ static TimestampTz next_run = 0;	/* at once, when the worker starts */
 static int	reported[MAX_REPORTED];
 static int	nreported = 0;
 
+static void
+end_cancelling(void)
+{
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	pqsignal(SIGINT, SIG_IGN);
+	QueryCancelPending = false;
+}
+
 /* Returns whether there is more to do. */
 static bool
 call(void)
@@ -55,13 +64,13 @@ call(void)
 	bool		isnull;
 
 	oe_worker_begin("maintenance");
+	pqsignal(SIGINT, StatementCancelHandler);	/* how the time-out is told */
 	enable_timeout_after(STATEMENT_TIMEOUT, CANCEL_AFTER_MS);
 	(void) oe_worker_execute(&plan, "SELECT (" CALL " ->> 'more')::boolean",
 							 0, NULL, NULL, NULL, SPI_OK_SELECT);
 	more = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
-	disable_timeout(STATEMENT_TIMEOUT, false);
-	QueryCancelPending = false; /* it came too late */
+	end_cancelling();			/* it would come too late */
 	oe_worker_commit();
 
 	nreported = 0;
@@ -104,8 +113,7 @@ oe_maintenance_run(TimestampTz now, bool busy)
 		ErrorData  *error;
 
 		HOLD_INTERRUPTS();
-		disable_timeout(STATEMENT_TIMEOUT, false);
-		QueryCancelPending = false; /* it may have come for what has failed already */
+		end_cancelling();		/* it may have come for what has failed already */
 		error = oe_worker_rollback(caller);
 		RESUME_INTERRUPTS();
 		report(error);

@@ -380,6 +380,7 @@ oe_worker_main(Datum arg)
 	oe_worker_take_slot(dboid, args.index, args.count);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, on_sigterm);
+	pqsignal(SIGINT, SIG_IGN);	/* pg_cancel_backend(): there is nothing to cancel; but see maintenance.c */
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
 	pin_settings();
