@@ -166,6 +166,14 @@ $$;
 COMMENT ON FUNCTION order_engine.list_replays() IS
 'Internal: makes replays of a range such of a list of ids, because their snapshots are about to lose their meaning. Their places are ids anyway.';
 
+CREATE FUNCTION order_engine.long_ago(place bigint, own xid8) RETURNS xid8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT least(3 + place, own::text::bigint - 1)::text::xid8
+$$;
+COMMENT ON FUNCTION order_engine.long_ago(bigint, xid8) IS
+'Internal: one of the transaction ids from the server''s beginning, by its place among them; always below own, however many there shall be.';
+
 /*
  * The ids of long ago tell how many endpoints had been created when the event was
  * written, so that replay() goes on to know what came before an endpoint's start.
@@ -176,8 +184,8 @@ SET enable_nestloop = off
 AS $$
 BEGIN
 	UPDATE order_engine.outbox o
-	SET after_txid = NULL, txid = (3 + (
-		SELECT count(*) FROM order_engine.endpoint e WHERE NOT pg_visible_in_snapshot(o.txid, e.start_snapshot)))::text::xid8
+	SET after_txid = NULL, txid = order_engine.long_ago((
+		SELECT count(*) FROM order_engine.endpoint e WHERE NOT pg_visible_in_snapshot(o.txid, e.start_snapshot)), own)
 	WHERE NOT EXISTS (SELECT FROM pg_temp.order_engine_undelivered u WHERE u.id = o.id);
 
 	-- within our transaction the order is that of the ids; who stands before his predecessor waits for it
@@ -241,7 +249,8 @@ BEGIN
 			health.failing_since, coalesce(health.failures, 0), health.paused_until, coalesce(health.breaker_opens, 0), health.open_until);
 
 		-- sees the events that are older than the endpoint, see renumber_events
-		UPDATE order_engine.endpoint t SET start_snapshot = format('%1$s:%1$s:', 3 + e.place)::pg_snapshot
+		UPDATE order_engine.endpoint t
+		SET start_snapshot = format('%1$s:%1$s:', order_engine.long_ago(e.place, own))::pg_snapshot
 		WHERE t.endpoint_id = e.endpoint_id;
 	END LOOP;
 	DROP TABLE pg_temp.order_engine_old_position;
