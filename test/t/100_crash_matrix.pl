@@ -4,7 +4,8 @@
 # received, in order, what was rolled back never is, few events come twice, and
 # orders, stock, history and events agree.
 #
-# OE_LONG=1 does 100 rounds instead of one for each moment.
+# OE_LONG=1 does 100 rounds instead of one for each moment; OE_ROUNDS is another
+# number, OE_POINT a pattern that chooses moments, OE_SEED repeats the order.
 
 use strict;
 use warnings FATAL => 'all';
@@ -16,7 +17,8 @@ use OrderEngine::KillPoint;
 use OrderEngine::Receiver;
 use Test::More;
 
-my @points = OrderEngine::KillPoint::names();
+my $chosen = $ENV{OE_POINT} // '';
+my @points = grep { /$chosen/ } OrderEngine::KillPoint::names();
 my $rounds = $ENV{OE_ROUNDS} // ($ENV{OE_LONG} ? 100 : scalar @points);
 my $seed = $ENV{OE_SEED} // int(rand(1_000_000));
 
@@ -82,7 +84,7 @@ push @order, shuffle(@points) while @order < $rounds;
 foreach my $round (1 .. $rounds)
 {
 	my $name = $order[ $round - 1 ];
-	my $row = $table{$name} //= { rounds => 0, committed => 0, received => 0, lost => 0, recovery => [] };
+	my $row = $table{$name} //= { rounds => 0, committed => 0, received => 0, lost => 0, recovery => [], own => [] };
 	my $start = $receiver->stats('/ordered')->{accepted};
 	my $known = keys %{ $crash->{committed} };
 
@@ -117,6 +119,7 @@ foreach my $round (1 .. $rounds)
 	$row->{lost} += $crash->{lost}{$_} foreach @paths;
 	$row->{most}{$_} = max($row->{most}{$_} // 0, $repeated{$_}) foreach @paths;
 	push @{ $row->{recovery} }, $first - $at;
+	push @{ $row->{own} }, $first - $back;
 }
 
 #
@@ -136,15 +139,15 @@ is($node->value('SELECT count(*) FROM order_engine.dead_letter'), '0', 'nothing 
 $node->wait_for_value('SELECT count(*) FROM order_engine.delivery_retry', '0');
 pass('and nothing left to be tried');
 
-diag(sprintf('%-27s %6s %9s %9s %5s  %-30s %s', 'killed', 'rounds', 'committed', 'received', 'lost',
-	'most repeated in a round', 'recovery p50, max'));
+diag(sprintf('%-27s %6s %9s %9s %5s  %-55s %-18s %s', 'killed', 'rounds', 'committed', 'received', 'lost',
+	'most repeated in a round/bound', 'recovery p50, max', 'of the worker'));
 foreach my $name (@points)
 {
 	my $row = $table{$name} or next;
 
-	diag(sprintf('%-27s %6d %9d %9d %5d  %-30s %.2f s, %.2f s', $name, @$row{qw(rounds committed received lost)},
+	diag(sprintf('%-27s %6d %9d %9d %5d  %-55s %6.2f s, %6.2f s  %.2f s, %.2f s', $name, @$row{qw(rounds committed received lost)},
 		join(' ', map { "$_ $row->{most}{$_}/$bound{$_}" } @paths),
-		percentile(0.5, @{ $row->{recovery} }), percentile(1, @{ $row->{recovery} })));
+		map { (percentile(0.5, @$_), percentile(1, @$_)) } @$row{qw(recovery own)}));
 }
 diag(sprintf('the last process ended %.2f s after the postmaster', $orphans)) if $orphans;
 $node->stop;

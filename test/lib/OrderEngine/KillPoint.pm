@@ -31,6 +31,7 @@ use Time::HiRes qw(time usleep);
 
 my %points = (
 	'worker, before it reads' => \&before_reading,
+	'worker, reading' => \&reading,
 	'worker, before the answer' => \&before_answer,
 	'worker, after the answer' => \&after_answer,
 	'worker, acknowledging' => \&acknowledging,
@@ -189,6 +190,19 @@ sub before_reading
 	poll_until('events that the worker has not read', sub {
 		return $self->{watch}->query('SELECT count(*) FROM order_engine.outbox') > $before + 100; });
 	return _kill($self->{worker});
+}
+
+# In the transaction that reads the log.
+sub reading
+{
+	my ($self) = @_;
+	my $holder = $self->{node}->session;
+
+	$holder->query('BEGIN; LOCK TABLE ONLY order_engine.outbox IN ACCESS EXCLUSIVE MODE');
+	my $at = _kill($self->_stop_where(
+		q{backend_type = 'order_engine worker' AND query = 'reading the outbox' AND wait_event_type = 'Lock'}));
+	$holder->quit;
+	return $at;
 }
 
 sub before_answer
