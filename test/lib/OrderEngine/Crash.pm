@@ -166,6 +166,7 @@ sub start
 			open(STDIN, '<', '/dev/null') or POSIX::_exit(126);
 			open(STDOUT, '>', "$self->{directory}/$w.out") or POSIX::_exit(126);
 			open(STDERR, '>', "$self->{directory}/$w.err") or POSIX::_exit(126);
+			$ENV{PGAPPNAME} = 'writer';
 			{
 				no warnings 'exec';
 				exec 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-v', "w=$w", '-v', "r=$round",
@@ -175,6 +176,22 @@ sub start
 		}
 		$self->{pids}{$pid} = $w;
 	}
+	return;
+}
+
+=head2 $crash->end_writers
+
+Ends them, when the server goes on without them.
+
+=cut
+
+sub end_writers
+{
+	my ($self) = @_;
+
+	$self->{node}->safe_psql('postgres',
+		q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'writer'});
+	$self->collect;
 	return;
 }
 
