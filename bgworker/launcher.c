@@ -472,6 +472,9 @@ oe_start_worker(PG_FUNCTION_ARGS)
 	BackgroundWorkerHandle *handle;
 	pid_t		pid;
 
+	/* on a standby it would be waited for until the promotion */
+	PreventCommandDuringRecovery("order_engine.start_worker()");
+
 	/* of two that are started at the same moment one ends by itself */
 	if (shard_is_served(get_extension_oid("order_engine", false)))
 		ereport(ERROR,

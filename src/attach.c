@@ -143,6 +143,7 @@ oe_attach_machine(PG_FUNCTION_ARGS)
 	id = NameStr(*PG_GETARG_NAME(4));
 	version = PG_ARGISNULL(5) ? NULL : NameStr(*PG_GETARG_NAME(5));
 
+	PreventCommandIfReadOnly("attach_machine()");
 	oe_table_kind_check(kind);
 	rel = open_own_table(PG_GETARG_OID(0), ShareRowExclusiveLock);
 	oe_table_columns(rel, state, id, version, &columns);
@@ -182,6 +183,7 @@ oe_detach_machine(PG_FUNCTION_ARGS)
 	char	   *table;
 
 	oe_arg_require(fcinfo, 0, "relation");
+	PreventCommandIfReadOnly("detach_machine()");
 	rel = open_own_table(PG_GETARG_OID(0), AccessExclusiveLock);
 	table = qualified_name(rel);
 	relation_close(rel, NoLock);	/* DROP TRIGGER wants it unused */

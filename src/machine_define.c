@@ -11,6 +11,7 @@
 #include "args.h"
 #include "catalog/pg_type.h"
 #include "machine_graph.h"
+#include "miscadmin.h"
 #include "part.h"
 #include "query.h"
 #include "relations.h"
@@ -23,8 +24,10 @@ PG_FUNCTION_INFO_V1(oe_define_machine);
 PG_FUNCTION_INFO_V1(oe_publish_machine);
 
 static void
-lock_machines(void)
+lock_machines(const char *verb)
 {
+	/* a standby would speak of a lock mode */
+	PreventCommandIfReadOnly(verb);
 	LockRelationOid(oe_relid(OE_REL_MACHINE), ShareRowExclusiveLock);
 }
 
@@ -64,7 +67,7 @@ oe_define_machine(PG_FUNCTION_ARGS)
 	if (strcmp(kind, OE_KIND_ORDER) != 0 && oe_part_kind(kind) == NULL)
 		oe_table_kind_check(kind);
 
-	lock_machines();
+	lock_machines("define_machine()");
 	values[0] = CStringGetTextDatum(kind);
 	values[1] = CStringGetTextDatum(name);
 	values[2] = JsonbPGetDatum(definition);
@@ -105,7 +108,7 @@ oe_publish_machine(PG_FUNCTION_ARGS)
 	oe_arg_require(fcinfo, 0, "machine_id");
 	values[0] = PG_GETARG_DATUM(0);
 
-	lock_machines();
+	lock_machines("publish_machine()");
 	oe_spi_connect();
 	if (oe_query_run(&find, values, NULL, false, SPI_OK_SELECT) == 0)
 	{
