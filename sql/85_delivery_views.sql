@@ -196,7 +196,8 @@ WITH lag AS MATERIALIZED (
 	LEFT JOIN (SELECT endpoint_id, sum(events)::bigint AS gaps FROM order_engine.delivery_gap GROUP BY 1) AS g ON g.endpoint_id = e.endpoint_id
 ), judged AS (
 	SELECT *,
-		CASE WHEN is_foreign THEN 'foreign'
+		CASE WHEN pg_is_in_recovery() THEN 'standby'
+			 WHEN is_foreign THEN 'foreign'
 			 WHEN status <> 'active' THEN status
 			 WHEN lacks_secret THEN 'no_secret'
 			 WHEN NOT (SELECT order_engine.has_worker()) THEN 'no_worker'
@@ -216,6 +217,8 @@ SELECT name, status, status_since, status_reason, state,
 	coalesce(greatest(open_until, paused_until), next_retry_at) AS next_attempt_at,
 	last_success_at, last_error_at, last_error, failing_since, failures, attempts, delivered, failed, gaps, recorded_at,
 	CASE
+		WHEN state = 'standby' THEN
+			'This server is a standby: its primary sends. If it is promoted, it goes on from there by itself.'
 		WHEN state = 'foreign' THEN
 			'It belongs to the database that this one is a copy of, and gets nothing from here. If it shall, call adopt_database().'
 		WHEN state = 'disabled' THEN
@@ -250,7 +253,7 @@ COMMENT ON COLUMN order_engine.endpoint_status.name IS 'Name of the endpoint.';
 COMMENT ON COLUMN order_engine.endpoint_status.status IS 'active, paused (by an operator) or disabled (by the worker).';
 COMMENT ON COLUMN order_engine.endpoint_status.status_since IS 'When the status last changed, or the endpoint was resumed.';
 COMMENT ON COLUMN order_engine.endpoint_status.status_reason IS 'Why the worker disabled it; else null.';
-COMMENT ON COLUMN order_engine.endpoint_status.state IS 'What it is doing now: delivering (requests are under way), idle (nothing to send now), behind (there is something, but nothing is under way), waiting (the circuit breaker is open), paused_by_endpoint (it asked for a pause), paused, disabled, no_secret, no_worker (none runs for this database), foreign (this database is a copy and was not adopted).';
+COMMENT ON COLUMN order_engine.endpoint_status.state IS 'What it is doing now: delivering (requests are under way), idle (nothing to send now), behind (there is something, but nothing is under way), waiting (the circuit breaker is open), paused_by_endpoint (it asked for a pause), paused, disabled, no_secret, no_worker (none runs for this database), foreign (this database is a copy and was not adopted), standby (this server is one; its primary sends).';
 COMMENT ON COLUMN order_engine.endpoint_status.since IS 'Since when, as far as it is known: of paused and disabled the change of the status, of waiting and paused_by_endpoint the first failure, of idle the last success, else the time of the oldest event that its position has not passed.';
 COMMENT ON COLUMN order_engine.endpoint_status.breaker IS 'Circuit breaker: closed, open (nothing is sent) or half_open (one probe at a time).';
 COMMENT ON COLUMN order_engine.endpoint_status.in_flight IS 'Requests under way.';
