@@ -74,7 +74,11 @@ read_file(const char *name, char *buffer, size_t size)
 	int			save_errno;
 
 	if (fd < 0)
+	{
+		if (errno == ELOOP)		/* a symbolic link */
+			errno = EINVAL;
 		return -1;
+	}
 	if (fstat(fd, &st) == 0)
 	{
 		errno = EINVAL;
