@@ -168,6 +168,12 @@ sandbox_build()
 		as_user cp -a --no-preserve=ownership "$dir/." "$root$dir/"
 	done
 	export PATH="$bindir:$PATH"
+	# a script that starts postgres.bin in its own way, for a check
+	if [ -n "${OE_POSTGRES:-}" ]; then
+		as_user mv "$bindir/postgres" "$bindir/postgres.bin"
+		as_user tee "$bindir/postgres" <"$OE_POSTGRES" >/dev/null
+		as_user chmod 755 "$bindir/postgres"
+	fi
 
 	if ! { run make -s -C "$work/src" -j "$(nproc)" "${option[@]}" >"$log" 2>&1 &&
 		run make -s -C "$work/src" install DESTDIR="$root" "${option[@]}" >>"$log" 2>&1; }; then

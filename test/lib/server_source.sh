@@ -53,8 +53,7 @@ server_source_options()
 	assert)
 		configure+=(--enable-cassert)
 		cflags='-Og -g -fno-omit-frame-pointer'
-		cppflags='-DUSE_VALGRIND -DRANDOMIZE_ALLOCATED_MEMORY'
-		cppflags+=' -DRELCACHE_FORCE_RELEASE -DCATCACHE_FORCE_RELEASE'
+		cppflags='-DUSE_VALGRIND -DRELCACHE_FORCE_RELEASE -DCATCACHE_FORCE_RELEASE'
 		;;
 	sanitize)
 		cflags='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined'
