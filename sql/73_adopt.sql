@@ -110,9 +110,14 @@ COMMENT ON FUNCTION order_engine.snapshot_around(xid8, boolean) IS
 CREATE FUNCTION order_engine.undelivered_ids(endpoint order_engine.endpoint) RETURNS SETOF uuid
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 SET enable_nestloop = off	-- there are no statistics yet
+SET jit = off				-- which that would call for
 AS $$
 	WITH place AS MATERIALIZED (
 		SELECT * FROM order_engine.position_current p WHERE p.endpoint_id = (endpoint).endpoint_id
+	), ours AS MATERIALIZED (
+		-- of this server are only the endpoint's own events, none that came with a dump
+		SELECT pg_snapshot_xmax(pg_current_snapshot()) AS next, pg_current_xact_id() AS own
+		WHERE (endpoint).owner = order_engine.database_identity()
 	), born AS MATERIALIZED (
 		-- which aggregates an express lane has taken, see bgworker/express.c
 		SELECT first.aggregatetype, first.aggregateid
@@ -130,6 +135,7 @@ AS $$
 	LEFT JOIN place m ON m.shard = o.shard AND m.split IS NULL
 	LEFT JOIN place x ON x.shard = o.shard AND x.split IS NOT NULL
 	LEFT JOIN born b ON b.aggregatetype = o.aggregatetype AND b.aggregateid = o.aggregateid
+	LEFT JOIN ours ON true
 	WHERE (o.after_txid = o.txid
 			OR NOT (pg_visible_in_snapshot(o.txid, (endpoint).start_snapshot)
 				OR m.seen IS NOT NULL AND (pg_visible_in_snapshot(o.txid, m.seen)
@@ -138,9 +144,7 @@ AS $$
 					AND (x.by_birth IS NOT TRUE OR b.aggregateid IS NOT NULL)
 					AND (pg_visible_in_snapshot(o.txid, x.seen)
 						OR x.upto IS NOT NULL AND pg_visible_in_snapshot(o.txid, x.upto) AND (o.txid, o.id) <= (x.txid, x.id))
-				-- of this server are only the endpoint's own events, none that came with a dump
-				OR (endpoint).owner = order_engine.database_identity()
-					AND o.txid > pg_current_xact_id() AND o.txid >= pg_snapshot_xmax(pg_current_snapshot()))
+				OR o.txid > ours.own AND o.txid >= ours.next)
 			IS TRUE)
 		AND NOT EXISTS (SELECT FROM place p, unnest(p.done) AS d (id) WHERE d.id = o.id)
 		AND NOT EXISTS (SELECT FROM order_engine.delivery_retry r WHERE r.endpoint_id = (endpoint).endpoint_id AND r.id = o.id)
@@ -180,7 +184,7 @@ COMMENT ON FUNCTION order_engine.long_ago(bigint, xid8) IS
  */
 CREATE FUNCTION order_engine.renumber_events(own xid8) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-SET enable_nestloop = off
+SET enable_nestloop = off SET jit = off
 AS $$
 BEGIN
 	UPDATE order_engine.outbox o
