@@ -3,13 +3,13 @@
 CREATE FUNCTION order_engine.drop_guard() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'oe_drop_guard';
 COMMENT ON FUNCTION order_engine.drop_guard() IS
-'Event trigger: has the library loaded before a command that may drop the extension, so that it refuses while there are orders (55006) unless order_engine.allow_drop is on.';
+'Event trigger: has the library loaded before a command that may drop the extension, so that it refuses while there are orders (55006) unless order_engine.allow_drop is on. Refuses ALTER TABLE that changes the type of a column of the extension (0A000).';
 
 CREATE EVENT TRIGGER order_engine_drop_guard ON ddl_command_start
-	WHEN TAG IN ('DROP EXTENSION', 'DROP OWNED', 'DROP SCHEMA', 'ALTER EXTENSION')
+	WHEN TAG IN ('DROP EXTENSION', 'DROP OWNED', 'DROP SCHEMA', 'ALTER EXTENSION', 'ALTER TABLE')
 	EXECUTE FUNCTION order_engine.drop_guard();
 ALTER EVENT TRIGGER order_engine_drop_guard ENABLE ALWAYS;
-COMMENT ON EVENT TRIGGER order_engine_drop_guard IS 'Keeps DROP EXTENSION order_engine from deleting orders.';
+COMMENT ON EVENT TRIGGER order_engine_drop_guard IS 'Keeps commands from deleting orders, and from changing the types of columns that the library knows.';
 
 CREATE FUNCTION order_engine.truncate_guard() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'oe_truncate_guard';

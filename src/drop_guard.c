@@ -21,6 +21,7 @@
 
 #include "access/table.h"
 #include "access/tableam.h"
+#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
@@ -125,13 +126,41 @@ what_is_wrong(Node *statement)
 }
 
 /*
+ * The library reads and writes its tables below the SQL level, so a column of
+ * another type would be a pointer to nowhere: a crash of the server, again and
+ * again.  Further columns do no harm, and a missing one is an error.
+ */
+static void
+check_alter_table(AlterTableStmt *stmt)
+{
+	ListCell   *lc;
+	Oid			relid;
+
+	foreach(lc, stmt->cmds)
+	{
+		if (((AlterTableCmd *) lfirst(lc))->subtype == AT_AlterColumnType)
+			break;
+	}
+	if (lc == NULL || creating_extension)
+		return;
+	relid = RangeVarGetRelid(stmt->relation, NoLock, true);
+	if (OidIsValid(relid) &&
+		getExtensionOfObject(RelationRelationId, relid) == get_extension_oid("order_engine", false))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("columns of order_engine.%s cannot change their type", get_rel_name(relid)),
+				 errhint("The tables of order_engine may get further columns, but must keep their own.")));
+}
+
+/*
  * drop_guard()
  *		Event trigger: loads this library before a command that may drop the
- *		extension, and refuses one that says so.
+ *		extension, and refuses one that says so, or that changes its columns.
  */
 Datum
 oe_drop_guard(PG_FUNCTION_ARGS)
 {
+	Node	   *statement;
 	const char *wrong;
 	Oid			orders;
 
@@ -140,7 +169,11 @@ oe_drop_guard(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("drop_guard() is the function of an event trigger")));
 
-	wrong = what_is_wrong(((EventTriggerData *) fcinfo->context)->parsetree);
+	statement = ((EventTriggerData *) fcinfo->context)->parsetree;
+	if (IsA(statement, AlterTableStmt))
+		check_alter_table((AlterTableStmt *) statement);
+
+	wrong = what_is_wrong(statement);
 	orders = oe_relid_missing_ok(OE_REL_ORDERS);
 	if (wrong != NULL && !oe_allow_drop && OidIsValid(orders) &&
 		ConditionalLockRelationOid(orders, AccessShareLock))

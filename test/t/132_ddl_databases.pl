@@ -69,7 +69,8 @@ foreach my $i (1 .. 10)
 #
 # The database itself, in use by customers
 #
-foreach my $sql ('DROP DATABASE shop', 'ALTER DATABASE shop RENAME TO store', 'CREATE DATABASE store TEMPLATE shop')
+# the server itself waits 5 seconds for them, so not every command is tried
+foreach my $sql ('ALTER DATABASE shop RENAME TO store')
 {
 	like(timed("$sql, in use", $sql), qr/is being accessed by other users/, "refused: $sql");
 }
