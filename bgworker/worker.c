@@ -303,6 +303,19 @@ sleep_ms(TimestampTz now, TimestampTz next_retry)
 	return timeout;
 }
 
+/*
+ * As CHECK_FOR_INTERRUPTS, but an error that was caught may have come between: the
+ * server forgets then that a barrier is waited for, and DROP DATABASE anywhere in
+ * the cluster would wait until this process gets another signal.
+ */
+static void
+check_for_interrupts(void)
+{
+	if (ProcSignalBarrierPending)
+		InterruptPending = true;
+	CHECK_FOR_INTERRUPTS();
+}
+
 static void
 one_round(void)
 {
@@ -312,7 +325,7 @@ one_round(void)
 	WaitEvent	event;
 	bool		more_to_fetch = false;
 
-	CHECK_FOR_INTERRUPTS();
+	check_for_interrupts();
 	if (ConfigReloadPending)
 		reload_settings();
 	if (oe_config_changed)
@@ -362,6 +375,7 @@ one_round(void)
 	if (!draining && (oe_config_changed || more_to_fetch || oe_feed_wanted()))
 		timeout = 0;
 
+	check_for_interrupts();		/* what comes later sets the latch */
 	if (WaitEventSetWait(wait_set, timeout, &event, 1,
 						 oe_in_flight > 0 ? wait_for_http : wait_for_work) > 0 &&
 		(event.events & WL_LATCH_SET) != 0)
