@@ -6,6 +6,7 @@
 use strict;
 use warnings FATAL => 'all';
 
+use JSON::PP ();
 use OrderEngine qw(poll_until);
 use OrderEngine::Receiver;
 use OrderEngine::Shop;
@@ -221,6 +222,8 @@ foreach my $i (1 .. 2)
 $customers->close;
 is($customers->trouble =~ s/^40P01.*\n?//mr, '', 'calls of customers did not fail, but for deadlocks');
 $receiver->control({ release => JSON::PP::true(), rules => [] });
+# hanging requests have opened its circuit breaker
+$node->call('resume_endpoint', { name => 'hang' });
 
 my ($events, @stats) = OrderEngine::Shop::settle($node, $receiver, 'postgres', @paths);
 

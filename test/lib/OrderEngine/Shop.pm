@@ -62,7 +62,7 @@ sub prepare
 					INSERT INTO trouble VALUES (SQLSTATE, SQLERRM);
 				END;
 				COMMIT;
-				PERFORM pg_sleep(0.005);
+				PERFORM pg_sleep(0.02);
 			END LOOP;
 			INSERT INTO done VALUES (customer, n);
 		END $$});
