@@ -173,7 +173,9 @@ sub write_more
 	my ($node, $database, $name) = @_;
 
 	$node->safe_psql($database, "SELECT order_engine.emit('test', '$name', 'test.more', '{}')");
-	$node->safe_psql($database, 'CALL walk((SELECT max(version)::int + 1 FROM item WHERE id BETWEEN 1 AND 40), 1, 40)');
+	my $steps = $node->value('SELECT max(version) + 1 FROM item WHERE id BETWEEN 1 AND 40', $database);
+
+	$node->safe_psql($database, "CALL walk($steps, 1, 40)");
 	$node->safe_psql($database, 'UPDATE item SET state = other(state) WHERE id BETWEEN 1001 AND 1050 OR id > 2000');
 	return;
 }
