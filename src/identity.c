@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "access/xlog.h"
+#include "common/file_utils.h"
 #include "fmgr.h"
 #include "identity.h"
 #include "miscadmin.h"
