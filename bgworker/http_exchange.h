@@ -16,7 +16,7 @@ typedef struct OeExchange
 	CURL	   *easy;
 	struct curl_slist *headers;
 	struct OeExchange *next;	/* in the pool, or among the finished */
-	struct OeExchange *earlier;	/* among those whose answer is known */
+	struct OeExchange *earlier; /* among those whose answer is known */
 	struct OeExchange *later;
 	void	   *owner;
 	CURLcode	code;

@@ -203,7 +203,7 @@ typedef struct OeJson
 
 extern void oe_json_begin(OeJson *json);
 extern void oe_json_begin_array(OeJson *json);
-extern void oe_json_text(OeJson *json, const char *key, const char *value);	/* NULL value gives null */
+extern void oe_json_text(OeJson *json, const char *key, const char *value); /* NULL value gives null */
 extern void oe_json_int64(OeJson *json, const char *key, int64 value);
 extern void oe_json_raw(OeJson *json, const char *key, const char *raw);	/* raw is JSON already */
 extern char *oe_json_end(OeJson *json);

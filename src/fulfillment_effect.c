@@ -171,6 +171,7 @@ restock(const OePart *part, const char *reason, TimestampTz at)
 		" WHERE v.fulfillment_id = $1 AND l.tracked AND f.undelivered > 0 ORDER BY f.line_no",
 		1, {INT8OID}
 	};
+
 	/* the time is what makes the index of the ledger useful */
 	static OeQuery ledger = {
 		"SELECT sku, location, (-sum(on_hand_delta))::integer FROM order_engine.stock_movement"

@@ -99,7 +99,7 @@ static const OeGuardList guard_list = {guards, lengthof(guards)};
 void
 oe_fulfillment_require_confirmed(const OeOrder *order)
 {
-	OeRejection rejection = {.sqlstate = guards[0].sqlstate,.guard = guards[0].name};
+	OeRejection rejection = {.sqlstate = guards[0].sqlstate, .guard = guards[0].name};
 
 	rejection.reason = check_order_confirmed(order, NULL, 0);
 	if (rejection.reason != NULL)

@@ -107,6 +107,7 @@ parse_states(Parser *parser, JsonbContainer *object)
 		else if (token == WJB_VALUE && state != NULL)
 		{
 			const char *where = psprintf("state %s", oe_quoted(state->name, strlen(state->name)));
+
 			if (!oe_is_object(&value))
 			{
 				oe_faults_add(parser->faults, "%s is not an object", where);

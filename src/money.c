@@ -86,7 +86,7 @@ oe_amount_text(Numeric amount)
 const char *
 oe_amount_fault(Numeric amount, const char *currency, int minor_units)
 {
-	static const int64 limit = INT64CONST(1000000000000000000);	/* 10 ^ OE_MAX_AMOUNT_DIGITS */
+	static const int64 limit = INT64CONST(1000000000000000000); /* 10 ^ OE_MAX_AMOUNT_DIGITS */
 
 	if (numeric_is_nan(amount) || numeric_is_inf(amount))
 		return "must be a finite number";

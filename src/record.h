@@ -27,7 +27,8 @@ typedef struct OeRecord
 	const char *reason;			/* may be NULL */
 	bool		forced;
 	Jsonb	   *metadata;		/* may be NULL */
-	Jsonb	   *details;		/* object: more members of the payload, or such as replace others; may be NULL */
+	Jsonb	   *details;		/* object: more members of the payload, or such as replace others; may be
+								 * NULL */
 	Jsonb	   *payload;
 	TimestampTz at;
 } OeRecord;

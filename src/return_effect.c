@@ -25,6 +25,7 @@ receive_units(const OePart *part)
 		"  WHERE return_id = $1 AND restocked + damaged + discarded > 0)",
 		1, {INT8OID}
 	};
+
 	/* back to where such units of the order came from, else to the first location of all */
 	static OeQuery locate = {
 		"UPDATE order_engine.return_line r SET location = coalesce("

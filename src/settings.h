@@ -12,7 +12,7 @@
 #define OE_MIN_WORKERS				1
 #define OE_DEFAULT_WORKERS			1		/* at most OE_MAX_WORKERS of shared.h */
 
-#define OE_MIN_RETENTION			6		/* s; a leaf of the ring lasts a sixth */
+#define OE_MIN_RETENTION			6	/* s; a leaf of the ring lasts a sixth */
 #define OE_MAX_RETENTION			(366 * 86400)
 #define OE_DEFAULT_RETENTION		(3 * 86400)
 #define OE_DEFAULT_MAX_RETENTION	(30 * 86400)
@@ -26,7 +26,7 @@ typedef enum OeAttemptLog
 	OE_ATTEMPT_LOG_ALL
 } OeAttemptLog;
 
-#define OE_MIN_POLL_INTERVAL		10		/* ms */
+#define OE_MIN_POLL_INTERVAL		10	/* ms */
 #define OE_MAX_POLL_INTERVAL		600000
 #define OE_DEFAULT_POLL_INTERVAL	5000
 

@@ -314,7 +314,7 @@ ship_held(Ship *s, OeHeld *held, int n)
 void
 oe_stock_ship(int64 reservation_id, TimestampTz at)
 {
-	Ship		s = {.reservation_id = reservation_id,.reference_id = reservation_id,.at = at};
+	Ship		s = {.reservation_id = reservation_id, .reference_id = reservation_id, .at = at};
 	OeRows	   *reservations = oe_held_open(RowExclusiveLock);
 	OeHeld	   *held;
 	int			n;
@@ -331,7 +331,7 @@ void
 oe_stock_ship_units(int64 order_id, const char *location, OeStockNeed *needs, int n,
 					int64 reference_id, TimestampTz at)
 {
-	Ship		s = {.reservation_id = order_id,.reference_id = reference_id,
+	Ship		s = {.reservation_id = order_id, .reference_id = reference_id,
 	.location = location,.at = at};
 	OeRows	   *reservations = oe_held_open(RowExclusiveLock);
 	OeHeld	   *held;
