@@ -4,8 +4,7 @@
 # set $top, the clone.
 #
 #   check_options "$@"      reads --short into $short, or prints the script's head
-#   check_server [BUILD]    sees to it that the server is there (server_source.sh),
-#                           without BUILD the one that the tests run on
+#   check_server BUILD      sees to it that the server is there (server_source.sh)
 #   check_logs_begin        makes $check_logs, where a server's tools may write
 #   check_wrap WORD...      starts servers, not initdb's, as WORD... postgres
 #   check_run WORD...       test/run with these words on that server; keeps what a
@@ -49,7 +48,7 @@ check_server()
 	setup
 	check_kept=$OE_BUILD/checks/$check_name
 	rm -rf "$check_kept"
-	[ -z "${1:-}" ] || server_source "$1"
+	server_source "$1"
 	SECONDS=0
 }
 
