@@ -42,16 +42,16 @@ AS $$
 				WHERE t.kind = 'capture' AND t.state IN ('initial', 'pending')
 				GROUP BY t.payment_id) c ON c.payment_id = p.payment_id
 		GROUP BY p.order_id),
-	-- orders whose machine writes payment_status itself
+	-- orders whose machine writes payment_status itself; a draft may hold anything
 	marked AS (
 		SELECT DISTINCT m.machine_id
 		FROM order_engine.machine m, jsonb_array_elements(m.definition -> 'transitions') t
-		WHERE t.value -> 'effects' ?| '{mark_paid,mark_refunded}'),
+		WHERE m.status = 'published' AND t.value -> 'effects' ?| '{mark_paid,mark_refunded}'),
 	-- orders whose machine ships and delivers lines as a whole, fulfillments or not
 	whole AS (
 		SELECT DISTINCT m.machine_id
 		FROM order_engine.machine m, jsonb_array_elements(m.definition -> 'transitions') t
-		WHERE t.value -> 'effects' ?| '{ship_all,deliver_all}'),
+		WHERE m.status = 'published' AND t.value -> 'effects' ?| '{ship_all,deliver_all}'),
 	fulfilled AS (
 		SELECT f.order_id, l.line_no, sum(l.shipped) AS shipped, sum(l.delivered) AS delivered,
 			sum(l.undelivered) AS undelivered

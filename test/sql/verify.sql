@@ -6,6 +6,13 @@
 SET client_min_messages = warning;
 
 SELECT * FROM order_engine.verify_orders();
+-- drafts that are no machines are in nobody's way
+BEGIN;
+SELECT order_engine.define_machine('ticket', 'a', '{"transitions": {}}') > 0,
+	order_engine.define_machine('ticket', 'b', '{"states": [], "transitions": "x"}') > 0,
+	order_engine.define_machine('ticket', 'c', '{"transitions": [1]}') > 0;
+SELECT * FROM order_engine.verify_orders();
+ROLLBACK;
 
 -- orders by their verbs
 SELECT order_engine.upsert_product('A', 'A', 10, 'EUR'), order_engine.upsert_product('B', 'B', 2.50, 'EUR'),
