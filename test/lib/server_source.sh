@@ -34,6 +34,7 @@ server_source_cannot()
 # Removes what the build left, then goes on to the sandbox's own end.
 server_source_end()
 {
+	# shellcheck disable=SC2320 # of whatever ended the script
 	local status=$?
 
 	rm -rf ${source_dir:+"$source_dir"} ${user_dir:+"$user_dir"}
@@ -77,8 +78,9 @@ server_source_folder()
 	as_user test -x "$servers" -a -r "$servers" && return
 	servers=/var/tmp/order_engine-servers.$(id -u)
 	mkdir -m 755 "$servers" 2>/dev/null || true
-	[ -O "$servers" ] && [ ! -L "$servers" ] ||
+	if [ ! -O "$servers" ] || [ -L "$servers" ]; then
 		server_source_cannot "$servers belongs to somebody else"
+	fi
 }
 
 # The Debian packages for whatever is not there.
@@ -118,6 +120,7 @@ server_source_get()
 	done
 	# A later Debian's source builds here as well; with the mirror that is in use.
 	if ! apt-cache show "postgresql-$1" >/dev/null 2>&1; then
+		# shellcheck disable=SC2016 # a placeholder of apt's
 		mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
 			'Origin: Debian' 2>/dev/null | head -n 1)
 		for suite in trixie sid; do
