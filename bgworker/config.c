@@ -366,7 +366,7 @@ load_exceptions(OeEndpoint **endpoints, int n)
 							  " FROM order_engine.delivery_dead d JOIN order_engine.endpoint e USING (endpoint_id)"
 							  " WHERE d.endpoint_id = ANY ($1) AND d.shard = ANY ($2)"
 							  "  AND e.after_dead = 'block' AND e.ordering = 'aggregate'"
-							  "  AND NOT EXISTS (SELECT FROM order_engine.delivery_retry r"	/* it is being redriven */
+							  "  AND NOT EXISTS (SELECT FROM order_engine.delivery_retry r" /* it is being redriven */
 							  "   WHERE r.endpoint_id = d.endpoint_id AND r.id = d.id)"
 							  " UNION ALL"
 							  " SELECT false, r.endpoint_id, r.txid, r.id, r.aggregate_seq,"

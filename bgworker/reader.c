@@ -71,7 +71,7 @@ size_t		oe_event_bytes = 0;
 static MemoryContext reader_context = NULL;
 static MemoryContext row_context = NULL;	/* reset after each row */
 static dlist_head snapshots = DLIST_STATIC_INIT(snapshots);
-static OeSnapshot *last_current = NULL;	/* no reference: forgotten with the last one */
+static OeSnapshot *last_current = NULL; /* no reference: forgotten with the last one */
 static OeSnapshot *durable = NULL;	/* what it sees is on disk */
 
 void
