@@ -240,13 +240,15 @@ BEGIN
 	LOOP
 		n := n + 1;
 		SELECT u.id INTO first FROM pg_temp.order_engine_undelivered u WHERE u.endpoint_id = e.endpoint_id ORDER BY u.id LIMIT 1;
-		SELECT u.id INTO place FROM pg_temp.order_engine_undelivered u WHERE first IS NULL OR u.id < first ORDER BY u.id DESC LIMIT 1;
-		place := coalesce(place, '00000000-0000-0000-0000-000000000000');
+		SELECT u.id INTO place FROM pg_temp.order_engine_undelivered u WHERE u.id < first ORDER BY u.id DESC LIMIT 1;
+		place := CASE WHEN first IS NOT NULL THEN coalesce(place, '00000000-0000-0000-0000-000000000000') END;
 		SELECT * INTO health FROM pg_temp.order_engine_old_position p WHERE p.endpoint_id = e.endpoint_id;
 
 		INSERT INTO order_engine.position_0 (n, endpoint_id, shards, seen, upto, txid, id, done, recorded_at,
 			last_success_at, last_error_at, last_error, failing_since, failures, paused_until, breaker_opens, open_until)
-		VALUES (n, e.endpoint_id, 65535, seen, upto, own, place,
+		-- one that has got everything is behind our transaction, and holds no leaf
+		VALUES (n, e.endpoint_id, 65535, CASE WHEN first IS NULL THEN upto ELSE seen END, CASE WHEN first IS NOT NULL THEN upto END,
+			CASE WHEN first IS NOT NULL THEN own END, place,
 			nullif(ARRAY(SELECT u.id FROM pg_temp.order_engine_undelivered u WHERE u.id > place
 				   EXCEPT SELECT u.id FROM pg_temp.order_engine_undelivered u WHERE u.endpoint_id = e.endpoint_id), '{}'),
 			coalesce(health.recorded_at, clock_timestamp()), health.last_success_at, health.last_error_at, health.last_error,

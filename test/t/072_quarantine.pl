@@ -129,6 +129,9 @@ $node->create_endpoint($receiver, 'ascii', database => 'ascii');
 $node->create_endpoint($receiver, 'too', database => 'ascii');
 $node->emit_many("'same'", 1, 3, 'ascii');
 
+$receiver->wait_for($_, unique => 3) foreach qw(/ascii /too);
+$node->wait_for_value('SELECT count(*) FROM order_engine.endpoint_status WHERE lag IS NULL', '2', 'ascii');
+
 # emit() would refuse it
 $node->safe_psql('ascii', q{
 	INSERT INTO order_engine.outbox (txid, created_at, leaf, shard, id, aggregatetype, aggregateid, type, payload)
