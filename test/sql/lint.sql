@@ -88,15 +88,16 @@ FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.
 WHERE l.lanname NOT IN ('c', 'internal') AND p.prosqlbody IS NULL
 	AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false);
 
--- members are of these kinds, all in our schema, and of the owner of the extension
+-- members are of these kinds, all in our schema but for event triggers, and of the owner of the extension
 SELECT classid::regclass, count(*) > 0 AS some FROM member GROUP BY 1 ORDER BY classid::regclass::text COLLATE "C";
 SELECT pg_describe_object(m.classid, m.objid, 0)
 FROM member m CROSS JOIN pg_extension e
 	LEFT JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
 	LEFT JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
 	LEFT JOIN pg_namespace n ON m.classid = 'pg_namespace'::regclass AND n.oid = m.objid
-WHERE e.extname = 'order_engine' AND (coalesce(c.relowner, p.proowner, n.nspowner) IS DISTINCT FROM e.extowner
-	OR coalesce(c.relnamespace, p.pronamespace, n.oid) IS DISTINCT FROM 'order_engine'::regnamespace);
+	LEFT JOIN pg_event_trigger t ON m.classid = 'pg_event_trigger'::regclass AND t.oid = m.objid
+WHERE e.extname = 'order_engine' AND (coalesce(c.relowner, p.proowner, n.nspowner, t.evtowner) IS DISTINCT FROM e.extowner
+	OR coalesce(c.relnamespace, p.pronamespace, n.oid) IS DISTINCT FROM 'order_engine'::regnamespace AND t.oid IS NULL);
 -- and there is nothing in our schema that is not a member
 SELECT c.oid::regclass FROM pg_class c
 WHERE c.relnamespace = 'order_engine'::regnamespace AND c.relkind <> 'i' AND c.relkind <> 'I'
