@@ -17,7 +17,9 @@
 #include "append.h"
 #include "compat.h"
 #include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
 #include "nodes/makefuncs.h"
+#include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
 #include "utils/rel.h"
 
@@ -29,6 +31,7 @@ struct OeAppender
 	TupleTableSlot *slot;
 	int			ncolumns;		/* that the caller gives */
 	bool		checked;
+	ExprState **defaults;		/* of the columns behind these; NULL: all are null */
 };
 
 /* The code counts the columns of its tables; ALTER TABLE may have been there. */
@@ -49,6 +52,34 @@ check_columns(Relation rel, int ncolumns)
 	}
 }
 
+/*
+ * The defaults of columns that the code does not know.  An upgrade of the extension
+ * may have added one that must not be null, and this library, which is loaded until
+ * the server is restarted, must still be able to write.  They are made ready anew for
+ * each appender: it is for the few tables that have such a column.
+ */
+static void
+prepare_defaults(OeAppender *appender)
+{
+	TupleDesc	desc = RelationGetDescr(appender->rel);
+
+	for (int i = appender->ncolumns; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		Node	   *expr;
+
+		if (att->attisdropped || att->attgenerated)
+			continue;
+		/* also those of identity columns and of domains */
+		expr = build_column_default(appender->rel, i + 1);
+		if (expr == NULL)
+			continue;
+		if (appender->defaults == NULL)
+			appender->defaults = palloc0(sizeof(ExprState *) * desc->natts);
+		appender->defaults[i] = ExecPrepareExpr((Expr *) expr, appender->estate);
+	}
+}
+
 static OeAppender *
 begin(Oid relid, int ncolumns, bool checked, bool speculative)
 {
@@ -66,6 +97,8 @@ begin(Oid relid, int ncolumns, bool checked, bool speculative)
 	InitResultRelInfo(appender->rri, appender->rel, 0, NULL, 0);
 	ExecOpenIndices(appender->rri, speculative);
 	appender->slot = table_slot_create(appender->rel, &appender->estate->es_tupleTable);
+	if (RelationGetDescr(appender->rel)->natts > ncolumns)
+		prepare_defaults(appender);
 	MemoryContextSwitchTo(oldcontext);
 
 	return appender;
@@ -77,16 +110,14 @@ oe_append_begin(Oid relid, int ncolumns, bool checked)
 	return begin(relid, ncolumns, checked, false);
 }
 
-/* Puts the row into the slot; columns that the caller does not know become null. */
 static void
-store(OeAppender *appender, Datum *values, bool *nulls)
+check_not_null(OeAppender *appender, const bool *nulls, int from, int to)
 {
-	TupleTableSlot *slot = appender->slot;
 	TupleDesc	desc = RelationGetDescr(appender->rel);
 
-	for (int i = 0; i < desc->natts; i++)
+	for (int i = from; i < to; i++)
 	{
-		if ((i >= appender->ncolumns || nulls[i]) && TupleDescAttr(desc, i)->attnotnull)
+		if (nulls[i] && TupleDescAttr(desc, i)->attnotnull)
 			ereport(ERROR,
 					(errcode(ERRCODE_NOT_NULL_VIOLATION),
 					 errmsg("null value in column \"%s\" of relation \"%s\" violates not-null constraint",
@@ -94,16 +125,46 @@ store(OeAppender *appender, Datum *values, bool *nulls)
 							RelationGetRelationName(appender->rel)),
 					 errtablecol(appender->rel, i + 1)));
 	}
+}
 
-	ExecClearTuple(slot);
-	memcpy(slot->tts_values, values, appender->ncolumns * sizeof(Datum));
-	memcpy(slot->tts_isnull, nulls, appender->ncolumns * sizeof(bool));
+/* Fills the columns that the caller does not know. */
+static void
+store_added(OeAppender *appender)
+{
+	TupleTableSlot *slot = appender->slot;
+	TupleDesc	desc = RelationGetDescr(appender->rel);
+
 	for (int i = appender->ncolumns; i < desc->natts; i++)
 	{
 		slot->tts_values[i] = (Datum) 0;
 		slot->tts_isnull[i] = true;
+		if (appender->defaults != NULL && appender->defaults[i] != NULL)
+			slot->tts_values[i] =
+				ExecEvalExprSwitchContext(appender->defaults[i],
+										  GetPerTupleExprContext(appender->estate),
+										  &slot->tts_isnull[i]);
 	}
 	ExecStoreVirtualTuple(slot);
+	if (desc->constr != NULL && desc->constr->has_generated_stored)
+		ExecComputeStoredGenerated(appender->rri, appender->estate, slot, CMD_INSERT);
+	check_not_null(appender, slot->tts_isnull, appender->ncolumns, desc->natts);
+}
+
+/* Puts the row into the slot. */
+static void
+store(OeAppender *appender, Datum *values, bool *nulls)
+{
+	TupleTableSlot *slot = appender->slot;
+	TupleDesc	desc = RelationGetDescr(appender->rel);
+
+	check_not_null(appender, nulls, 0, appender->ncolumns);
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, values, appender->ncolumns * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, appender->ncolumns * sizeof(bool));
+	if (desc->natts > appender->ncolumns)
+		store_added(appender);
+	else
+		ExecStoreVirtualTuple(slot);
 
 	if (appender->checked && desc->constr != NULL)
 		ExecConstraints(appender->rri, slot, appender->estate);

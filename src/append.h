@@ -23,8 +23,8 @@ typedef struct OeAppender OeAppender;
 /*
  * Opens a table (RowExclusiveLock, kept to the end of the transaction) and its
  * indexes.  ncolumns is how many columns the code knows; 42703 when the table
- * lacks one of them.  Columns that somebody added behind these become null:
- * their defaults are not applied and generated ones are not computed.  With
+ * lacks one of them.  Columns that somebody added behind these get their defaults,
+ * and generated ones are computed.  With
  * "checked" each row passes the table's CHECK constraints.  NOT NULL is always
  * checked; triggers never fire and grants are not consulted: it is for rows that
  * this extension makes, never for a caller's table.

@@ -18,6 +18,7 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
 #include "rows.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -227,6 +228,11 @@ oe_rows_update(OeRows *rows, const ItemPointerData *tid, int n,
 		slot->tts_isnull[attnums[i] - 1] = nulls != NULL && nulls[i];
 	}
 	ExecStoreVirtualTuple(slot);
+
+	/* somebody's own column; as for an INSERT, because what changed is not told to the executor */
+	if (RelationGetDescr(rows->rel)->constr != NULL &&
+		RelationGetDescr(rows->rel)->constr->has_generated_stored)
+		ExecComputeStoredGenerated(rows->rri, rows->estate, slot, CMD_INSERT);
 
 #ifdef USE_ASSERT_CHECKING
 	/* the callers compute what the constraints demand; assert builds prove it */
