@@ -1,9 +1,35 @@
 /* Orders are not deleted by accident: DROP and TRUNCATE need order_engine.allow_drop. */
 
+CREATE FUNCTION order_engine.load_library() RETURNS void
+LANGUAGE C AS 'MODULE_PATHNAME', 'oe_load_library';
+COMMENT ON FUNCTION order_engine.load_library() IS
+'Has the library, which guards the orders, loaded into this session. Errors: that the file is missing (58P01) or does not fit.';
+
+/*
+ * Where the library is gone, nobody's ALTER TABLE may fail because of that; but it
+ * is no permission to delete orders either.
+ */
 CREATE FUNCTION order_engine.drop_guard() RETURNS event_trigger
-LANGUAGE C AS 'MODULE_PATHNAME', 'oe_drop_guard';
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM order_engine.load_library();
+EXCEPTION WHEN OTHERS THEN
+	IF tg_tag = 'DROP EXTENSION' AND current_query() ~ 'order_engine'
+		AND current_setting('order_engine.allow_drop', true) IS DISTINCT FROM 'on' THEN
+		IF EXISTS (SELECT FROM order_engine.orders) THEN
+			RAISE EXCEPTION 'DROP EXTENSION order_engine would delete all orders' USING
+				ERRCODE = 'object_in_use',
+				DETAIL = 'The table order_engine.orders has rows.',
+				HINT = 'Save them with pg_dump; then set order_engine.allow_drop to on in the session and repeat the command.';
+		END IF;
+	END IF;
+	RAISE WARNING 'order_engine does not guard its tables: %', SQLERRM USING
+		ERRCODE = SQLSTATE,
+		HINT = 'Install the library again, or drop the extension.';
+END $$;
 COMMENT ON FUNCTION order_engine.drop_guard() IS
-'Event trigger: has the library loaded before a command that may drop the extension, so that it refuses while there are orders (55006) unless order_engine.allow_drop is on. Refuses ALTER TABLE that changes the type of a column of the extension (0A000).';
+'Event trigger: has the library loaded before a command that may drop the extension or change its tables, so that it refuses while there are orders (55006) unless order_engine.allow_drop is on. A library that cannot be loaded is a warning.';
 
 CREATE EVENT TRIGGER order_engine_drop_guard ON ddl_command_start
 	WHEN TAG IN ('DROP EXTENSION', 'DROP OWNED', 'DROP SCHEMA', 'ALTER EXTENSION', 'ALTER TABLE')

@@ -62,11 +62,12 @@ END
 unlink(glob("${prefix}1.0--*.sql"));
 append_to_file("${prefix}1.0--1.1.sql", q{
 \echo Use "ALTER EXTENSION order_engine UPDATE" to load this file. \quit
-	ALTER TABLE order_engine.orders ADD COLUMN from_the_future integer DEFAULT 42;
-	ALTER TABLE order_engine.outbox ADD COLUMN from_the_future integer DEFAULT 42;
+	ALTER TABLE order_engine.orders ADD COLUMN from_the_future integer NOT NULL DEFAULT 42;
+	ALTER TABLE order_engine.history ADD COLUMN from_the_future integer NOT NULL DEFAULT 42;
+	ALTER TABLE order_engine.outbox ADD COLUMN from_the_future integer NOT NULL DEFAULT 42;
 	ALTER TABLE order_engine.endpoint ADD COLUMN from_the_future integer DEFAULT 42;
-	ALTER TABLE order_engine.position_0 ADD COLUMN from_the_future integer DEFAULT 42;
-	ALTER TABLE order_engine.position_1 ADD COLUMN from_the_future integer DEFAULT 42;
+	ALTER TABLE order_engine.position_0 ADD COLUMN from_the_future integer NOT NULL DEFAULT 42;
+	ALTER TABLE order_engine.position_1 ADD COLUMN from_the_future integer NOT NULL DEFAULT 42;
 	ALTER TABLE order_engine.delivery_retry ADD COLUMN from_the_future integer DEFAULT 42;
 	CREATE FUNCTION order_engine.from_the_future() RETURNS integer LANGUAGE sql AS 'SELECT 42';
 	CREATE OR REPLACE FUNCTION order_engine.next_id() RETURNS bigint
@@ -109,7 +110,8 @@ is($node->value(q{SELECT extversion, order_engine.from_the_future() FROM pg_exte
 my $id = $node->emit('after the update');
 
 $receiver->wait_for_id('/fast', $id);
-is($node->value(q{SELECT count(*) > 0 FROM order_engine.outbox WHERE from_the_future = 42}), 't', 'rows that were there have the new column');
+is($node->value(q{SELECT count(*) > 0, bool_and(from_the_future = 42) FROM order_engine.outbox}), 't|t',
+	'rows that were there have the new column, and so have those of a library that does not know it');
 is($node->worker_pid, $worker, 'the same worker goes on');
 is($customers->trouble =~ s/^40P01.*\n?//mr, '', 'calls of customers did not fail, but for deadlocks');
 is(timed('UPDATE pg_extension SET extversion = \'1.0\' WHERE extname = \'order_engine\''), '', '(back)');
@@ -180,7 +182,29 @@ like(timed('DROP EXTENSION order_engine'), qr/would delete all orders/, 'not pre
 like(timed('DROP EXTENSION plpgsql CASCADE'), qr/delete all orders/, 'through a CASCADE');
 like(timed('TRUNCATE order_engine.orders'), qr/contradicting/, 'TRUNCATE');
 like(timed(q{SET session_replication_role = replica; DROP EXTENSION order_engine}), qr/would delete all orders/, 'as a replica');
-is(timed('SET order_engine.allow_drop = on; DROP EXTENSION order_engine'), '', 'allow_drop');
+like(timed('ALTER EXTENSION order_engine DROP TABLE order_engine.orders'), qr/would leave orders unprotected/, 'ALTER EXTENSION');
+like(timed('ALTER TABLE order_engine.history ALTER metadata TYPE text'), qr/cannot change their type/, 'ALTER TABLE');
+
+#
+# The library is gone, its package removed for instance
+#
+my ($library) = `pg_config --pkglibdir` =~ /(.*)/;
+
+$library .= '/order_engine.so';
+rename($library, "$library.away") or die "could not rename $library: $!";
+
+END
+{
+	local ($?, $!);
+	rename("$library.away", $library) if defined $library && -e "$library.away";
+}
+$node->safe_psql('postgres', 'CREATE TABLE bystander (a integer)');
+like(timed('ALTER TABLE bystander ADD b integer, ALTER a TYPE bigint; DROP TABLE bystander'),
+	qr/^psql:<stdin>:\d+: WARNING:  order_engine does not guard its tables: could not access file[^\n]*\nHINT: [^\n]*$/,
+	'tables of others can be altered, with a warning');
+like(timed('DROP EXTENSION order_engine'), qr/would delete all orders/, 'DROP EXTENSION is refused all the same');
+unlike(timed('SET order_engine.allow_drop = on; DROP EXTENSION order_engine'), qr/ERROR/, 'allow_drop');
+is($node->value(q{SELECT count(*) FROM pg_extension WHERE extname = 'order_engine'}), 0, 'it is gone');
 $node->stop;
 
 done_testing();
