@@ -94,23 +94,23 @@ sub _literal
 
 =head1 METHODS
 
-=head2 OrderEngine->start_new($name, %options)
+=head2 OrderEngine->init_new($name, %options)
 
-A new server, started, with order_engine preloaded and created. Options:
+A new server, not started, with order_engine preloaded. Options:
 
-  databases => ['postgres']   databases with the extension and a worker; the ones
-                              that do not exist are created
+  databases => ['postgres']   databases with a worker
   worker => 1                 0: no database is listed in order_engine.databases
   conf => ''                  further lines of postgresql.conf
+  install_path => undef       where another server is installed
 
 =cut
 
-sub start_new
+sub init_new
 {
 	my ($class, $name, %options) = @_;
 	my $databases = $options{databases} // ['postgres'];
 	my $listed = ($options{worker} // 1) ? join(', ', @$databases) : '';
-	my $node = $class->new($name);
+	my $node = $class->new($name, install_path => $options{install_path});
 
 	$node->init;
 	$node->append_conf(
@@ -122,6 +122,22 @@ order_engine.allow_cidrs = '127.0.0.0/8'
 max_prepared_transactions = 10
 restart_after_crash = on
 } . ($options{conf} // ''));
+	return $node;
+}
+
+=head2 OrderEngine->start_new($name, %options)
+
+The same, started, and with the extension in the databases, of which those that
+do not exist are created.
+
+=cut
+
+sub start_new
+{
+	my ($class, $name, %options) = @_;
+	my $databases = $options{databases} // ['postgres'];
+	my $node = $class->init_new($name, %options);
+
 	$node->start;
 	foreach my $database (@$databases)
 	{

@@ -13,9 +13,10 @@ use warnings FATAL => 'all';
 use Exporter qw(import);
 use OrderEngine qw(poll_until webhook_id emit_sql);
 use OrderEngine::Load;
+use OrderEngine::Receiver;
 use Test::More;
 
-our @EXPORT_OK = qw(contents sequences undelivered expect_delivery);
+our @EXPORT_OK = qw(contents sequences undelivered expect_delivery check_copy);
 
 =head2 burn_transactions($node, $n)
 
@@ -127,6 +128,17 @@ sub prepare
 	# what was answered is recorded when the worker ends in good order
 	$node->configure('order_engine.databases' => '');
 	poll_until('no worker', sub { !defined $node->worker_pid($database) });
+
+	# the receiver knows what is missing
+	my %undelivered = undelivered($node, $database);
+	my %all = map { $_ => 1 } $node->emitted("type ~ '^(item|test|order)[.]'", $database);
+
+	foreach my $name (qw(good late fail fresh))
+	{
+		my %got = map { $_->{id} => 1 } grep { $_->{status} >= 200 && $_->{status} < 300 } $receiver->requests("/$name");
+
+		is_deeply($undelivered{$name}, { map { $_ => 1 } grep { !$got{$_} } keys %all }, "$name: what was not acknowledged is undelivered");
+	}
 	make_lane($node, $receiver, $database);
 	return;
 }
@@ -264,6 +276,55 @@ sub expect_delivery
 		is($node->value("SELECT order_engine.undelivered('$name')", $database), 0, "$database: $name has no more to get") if !@missing;
 	}
 	is($node->value('SELECT count(*) FROM order_engine.delivery_gap', $database), 0, "$database: no gap");
+	return;
+}
+
+=head2 check_copy($node, $database, $contents, $sequences, \%undelivered)
+
+Sees that a copy has what the original had, sends nothing, and can be written
+to; adopts it and sees that each endpoint gets what it lacked.
+
+=cut
+
+sub check_copy
+{
+	my ($node, $database, $contents, $sequences, $undelivered) = @_;
+	my $receiver = OrderEngine::Receiver->new;
+
+	is_deeply(contents($node, $database), $contents, "$database: everything is there");
+	is_deeply(sequences($node, $database), $sequences, "$database: and the sequences");
+	$node->wait_for_worker($database);
+	is($node->value("SELECT string_agg(DISTINCT state, ' ') FROM order_engine.endpoint_status", $database), 'foreign',
+		"$database: the endpoints are foreign");
+	is($node->error_of("SELECT order_engine.create_endpoint('new', 'http://127.0.0.1/')", $database)->{sqlstate}, '55000',
+		"$database: no endpoint can be made");
+
+	# the state machine goes on, and the application
+	write_more($node, $database, 'copy');
+	redirect($node, $receiver, $database);
+
+	my %copy = undelivered($node, $database);
+
+	# a positive control: the worker has looked
+	my $reads = $node->value('SELECT sum(reads) FROM order_engine.stat_worker', $database);
+	$node->wait_for_value("SELECT sum(reads) > $reads FROM order_engine.stat_worker", 't', $database);
+	is_deeply([ map { $receiver->stats("/$_")->{requests} } sort keys %copy ], [ (0) x keys %copy ], "$database: nothing is sent");
+
+	# one transaction began before adoption and writes afterwards
+	my $old = $node->session($database);
+	my $xid = $old->query('BEGIN; SELECT pg_current_xact_id()');
+
+	is($node->safe_psql($database, 'SELECT order_engine.adopt_database()'), 't', "$database: it is adopted");
+	write_more($node, $database, 'after');
+	$old->query(q{UPDATE item SET state = other(state) WHERE id <= 3; SELECT order_engine.emit('test', 'old', 'test.old', '{}'); COMMIT});
+	is($node->safe_psql($database, 'SELECT order_engine.adopt_database()'), 'f', "$database: once");
+
+	my @new = $node->emitted("txid > (SELECT min(txid) FROM order_engine.outbox WHERE aggregateid = 'copy')"
+		. " OR txid = '$xid'", $database);
+	my %expected = map { my %e = (%{ $copy{$_} }, map { $_ => 1 } @new); ($_ => \%e) } keys %copy;
+
+	ok(!(grep { my $e = $_; grep { !$copy{$e}->{$_} } keys %{ $undelivered->{$e} } } keys %copy), "$database: nothing was lost with the copy");
+	expect_delivery($node, $receiver, $database, \%expected);
 	return;
 }
 
