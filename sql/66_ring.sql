@@ -53,6 +53,30 @@ COMMENT ON FUNCTION order_engine.snapshot_covers(pg_snapshot, pg_snapshot) IS
 'Internal: whether the first snapshot sees every transaction that the second one sees.';
 
 /*
+ * Where order is kept, the express lane takes the aggregates that began behind the
+ * split, and of those behind it the others wait for the main lane (see
+ * bgworker/express.c).  What the express lane has read tells nothing about them.
+ */
+CREATE FUNCTION order_engine.express_aggregates(endpoint_id integer) RETURNS TABLE (aggregatetype text, aggregateid text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_nestloop = off	-- as often as not there are no statistics
+SET jit = off				-- which that would call for
+AS $$
+	SELECT first.aggregatetype, first.aggregateid
+	FROM order_engine.outbox first
+	JOIN order_engine.position_current x ON x.endpoint_id = express_aggregates.endpoint_id
+		AND x.shard = first.shard AND x.split IS NOT NULL AND x.by_birth
+	WHERE first.aggregate_seq = 1 AND NOT pg_visible_in_snapshot(first.txid, x.split)
+		AND first.after_txid IS DISTINCT FROM first.txid
+		AND NOT EXISTS (
+			SELECT FROM order_engine.outbox late
+			WHERE late.aggregatetype = first.aggregatetype AND late.aggregateid = first.aggregateid
+				AND late.aggregate_seq > 1 AND late.after_txid > late.txid AND (late.txid, late.id) < (first.txid, first.id))
+$$;
+COMMENT ON FUNCTION order_engine.express_aggregates(integer) IS
+'Internal: the aggregates that an endpoint''s express lane has taken, where it keeps their order.';
+
+/*
  * Who is done with a leaf?  Whoever's position sees all that wrote to it, which
  * two snapshots tell; or, where the position is older than that because nothing
  * came any more, sees the transactions of all rows.
@@ -152,14 +176,14 @@ BEGIN
 						ELSE NOT (o.aggregatetype = 'endpoint' AND o.aggregateid = holder.name)
 							AND order_engine.event_type_matches(holder.event_types, o.type) END
 					AND NOT pg_visible_in_snapshot(o.txid, holder.start_snapshot)
-					AND NOT EXISTS (
+					AND (o.id IN (SELECT l.id FROM order_engine.left_by_express(holder.endpoint_id) AS l) OR NOT EXISTS (
 						SELECT FROM place p
 						WHERE p.shard = o.shard
 							AND (p.split IS NULL OR NOT pg_visible_in_snapshot(o.txid, p.split))
 							AND (pg_visible_in_snapshot(o.txid, p.seen)
 								OR p.upto IS NOT NULL AND pg_visible_in_snapshot(o.txid, p.upto)
 									AND (o.txid, o.id) <= (p.txid, p.id)
-								OR o.id = ANY (p.done))));
+								OR o.id = ANY (p.done)))));
 
 		IF holder.status <> 'disabled' THEN
 			UPDATE order_engine.endpoint e

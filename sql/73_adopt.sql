@@ -118,23 +118,12 @@ AS $$
 		-- of this server are only the endpoint's own events, none that came with a dump
 		SELECT pg_snapshot_xmax(pg_current_snapshot()) AS next, pg_current_xact_id() AS own
 		WHERE (endpoint).owner = order_engine.database_identity()
-	), born AS MATERIALIZED (
-		-- which aggregates an express lane has taken, see bgworker/express.c
-		SELECT first.aggregatetype, first.aggregateid
-		FROM order_engine.outbox first
-		JOIN place x ON x.shard = first.shard AND x.split IS NOT NULL AND x.by_birth
-		WHERE first.aggregate_seq = 1 AND NOT pg_visible_in_snapshot(first.txid, x.split)
-			AND first.after_txid IS DISTINCT FROM first.txid
-			AND NOT EXISTS (
-				SELECT FROM order_engine.outbox late
-				WHERE late.aggregatetype = first.aggregatetype AND late.aggregateid = first.aggregateid
-					AND late.aggregate_seq > 1 AND late.after_txid > late.txid AND (late.txid, late.id) < (first.txid, first.id))
 	)
 	SELECT o.id
 	FROM order_engine.outbox o
 	LEFT JOIN place m ON m.shard = o.shard AND m.split IS NULL
 	LEFT JOIN place x ON x.shard = o.shard AND x.split IS NOT NULL
-	LEFT JOIN born b ON b.aggregatetype = o.aggregatetype AND b.aggregateid = o.aggregateid
+	LEFT JOIN order_engine.express_aggregates((endpoint).endpoint_id) AS b ON b.aggregatetype = o.aggregatetype AND b.aggregateid = o.aggregateid
 	LEFT JOIN ours ON true
 	WHERE (o.after_txid = o.txid
 			OR NOT (pg_visible_in_snapshot(o.txid, (endpoint).start_snapshot)

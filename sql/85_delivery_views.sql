@@ -61,7 +61,7 @@ UNION ALL
 SELECT l.endpoint_id, l.shards, x.seen, x.upto, x.txid, x.id, x.done, NULL, x.recorded_at
 FROM lane l JOIN record x ON x.endpoint_id = l.endpoint_id AND x.n = l.express;
 COMMENT ON VIEW order_engine.endpoint_position IS
-'Internal: how far each endpoint is in the outbox, a row for each set of shards; all its rows together cover all shards. An event of these shards is yet to be done unless seen sees its transaction, or upto does and it is not beyond (txid, id), or it is in done.';
+'Internal: how far each endpoint is in the outbox, a row for each set of shards; all its rows together cover all shards; what left_by_express() gives is to be done beside. An event of these shards is yet to be done unless seen sees its transaction, or upto does and it is not beyond (txid, id), or it is in done.';
 COMMENT ON COLUMN order_engine.endpoint_position.endpoint_id IS 'The endpoint.';
 COMMENT ON COLUMN order_engine.endpoint_position.shards IS 'The shards of the outbox, one bit each.';
 COMMENT ON COLUMN order_engine.endpoint_position.seen IS 'Events of transactions that this snapshot sees are done.';
@@ -119,12 +119,39 @@ $$;
 COMMENT ON FUNCTION order_engine.position_backlog(order_engine.endpoint_position, bigint) IS
 'Internal: how many events for its endpoint a position has not passed, and the time of the oldest. Looks at so many events of the log at most, of whatever type; null: at all.';
 
+CREATE FUNCTION order_engine.left_by_express(endpoint_id integer) RETURNS TABLE (id uuid, created_at timestamptz)
+LANGUAGE sql STABLE STRICT SECURITY DEFINER ROWS 100 SET search_path = pg_catalog, pg_temp
+SET enable_nestloop = off SET jit = off
+AS $$
+	WITH place AS MATERIALIZED (
+		SELECT * FROM order_engine.position_current p WHERE p.endpoint_id = left_by_express.endpoint_id
+	)
+	SELECT o.id, o.created_at
+	FROM order_engine.endpoint e
+	CROSS JOIN order_engine.outbox o
+	JOIN place x ON x.shard = o.shard AND x.split IS NOT NULL AND x.by_birth
+	LEFT JOIN place m ON m.shard = o.shard AND m.split IS NULL
+	LEFT JOIN order_engine.express_aggregates(left_by_express.endpoint_id) AS b
+		ON b.aggregatetype = o.aggregatetype AND b.aggregateid = o.aggregateid
+	WHERE e.endpoint_id = left_by_express.endpoint_id
+		AND order_engine.endpoint_gets(e.name, e.event_types, o.aggregatetype, o.aggregateid, o.type)
+		AND b.aggregateid IS NULL AND NOT pg_visible_in_snapshot(o.txid, x.split)
+		AND (pg_visible_in_snapshot(o.txid, x.seen)
+			OR x.upto IS NOT NULL AND pg_visible_in_snapshot(o.txid, x.upto) AND (o.txid, o.id) <= (x.txid, x.id))
+		AND (pg_visible_in_snapshot(o.txid, m.seen)
+			OR m.upto IS NOT NULL AND pg_visible_in_snapshot(o.txid, m.upto) AND (o.txid, o.id) <= (m.txid, m.id)
+			OR o.id = ANY (m.done)) IS NOT TRUE
+$$;
+COMMENT ON FUNCTION order_engine.left_by_express(integer) IS
+'Internal: the events for an endpoint that its express lane has passed and left to the main lane, which has not passed them.';
+
 CREATE FUNCTION order_engine.undelivered(name text) RETURNS bigint
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH e AS MATERIALIZED (SELECT order_engine.endpoint_id($1) AS endpoint_id)
 	SELECT (SELECT coalesce(sum(b.events), 0)
 			FROM order_engine.endpoint_position p JOIN e USING (endpoint_id), order_engine.position_backlog(p, NULL) AS b)::bigint
+		+ (SELECT count(*) FROM e, order_engine.left_by_express(e.endpoint_id))
 		+ (SELECT count(*) FROM order_engine.delivery_retry r JOIN e USING (endpoint_id))
 $$;
 COMMENT ON FUNCTION order_engine.undelivered(text) IS
@@ -140,12 +167,18 @@ COMMENT ON FUNCTION order_engine.has_worker() IS
 'Internal: whether a worker of this database runs, also one that start_worker() started without preloading.';
 
 CREATE VIEW order_engine.endpoint_status AS
-WITH lag AS MATERIALIZED (
+WITH course AS MATERIALIZED (
 	-- each position gets its part of the 10,000, so that all together look at no more
-	SELECT p.endpoint_id, sum(b.events)::bigint AS events, min(b.oldest_at) AS oldest_at
+	SELECT p.endpoint_id, sum(b.events)::bigint AS events, min(b.oldest_at) AS oldest_at, bool_or(p.before IS NOT NULL) AS is_split
 	FROM order_engine.endpoint_position p,
 		order_engine.position_backlog(p, 10000 * bit_count(p.shards::bit(16)) / 16) AS b
 	GROUP BY p.endpoint_id
+), lag AS MATERIALIZED (
+	-- near the end of a backlog: what waits for that behind the split
+	SELECT c.endpoint_id, c.events + count(o.id) AS events, least(c.oldest_at, min(o.created_at)) AS oldest_at
+	FROM course c
+	LEFT JOIN LATERAL order_engine.left_by_express(CASE WHEN c.is_split AND c.events < 10000 THEN c.endpoint_id END) AS o ON true
+	GROUP BY c.endpoint_id, c.events, c.oldest_at
 ), record AS MATERIALIZED (
 	SELECT DISTINCT ON (endpoint_id) *
 	FROM (SELECT * FROM order_engine.position_0

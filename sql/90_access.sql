@@ -74,6 +74,7 @@ INSERT INTO order_engine.access_rule (level, kind, object) VALUES
 	('operator', 'function', 'force_transition'),
 	('operator', 'function', 'migrate_orders'),
 	('operator', 'function', 'place_hold'),
+	('operator', 'function', 'left_by_express'),	-- behind endpoint_status
 	('operator', 'function', 'position_backlog'),	-- behind endpoint_status
 	('operator', 'function', 'publish_machine'),
 	('operator', 'function', 'redrive'),
