@@ -509,7 +509,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	dropped integer := order_engine.endpoint_id(name);
-	was_copy boolean := order_engine.is_copy_of_other_server();
+	was_dump boolean := order_engine.is_dump();
 BEGIN
 	-- the worker removes what it writes for the endpoint from now on
 	DELETE FROM order_engine.endpoint WHERE endpoint_id = dropped;
@@ -517,7 +517,7 @@ BEGIN
 	DELETE FROM order_engine.delivery_crash WHERE endpoint_id = dropped;
 	DELETE FROM order_engine.delivery_dead WHERE endpoint_id = dropped;
 	DELETE FROM order_engine.delivery_gap WHERE endpoint_id = dropped;
-	IF was_copy AND NOT order_engine.is_copy_of_other_server() THEN
+	IF was_dump AND NOT order_engine.is_dump() THEN
 		PERFORM order_engine.leave_copy();
 	END IF;
 	RETURN drop_endpoint.name;

@@ -4,7 +4,8 @@
  * Within one server (CREATE DATABASE ... TEMPLATE, or a clone of the whole) a
  * transaction id means the same in the copy, so positions go on to be true there.
  * What came with a dump, or through pg_upgrade, speaks of the transactions of
- * another server: its ids may be above ours, or come up here again.  Then all
+ * another server, which may be a clone of this one: its ids may be above ours, or
+ * come up here again.  Then all
  * events get new ids, in the one transaction that adopts the database:
  *
  * - what every endpoint has passed gets an id of long ago (3, 4, ...), which every
@@ -25,14 +26,18 @@ $$;
 COMMENT ON FUNCTION order_engine.is_copy() IS
 'Internal: whether there are endpoints of another database, so that nothing is sent from here.';
 
-CREATE FUNCTION order_engine.is_copy_of_other_server() RETURNS boolean
+CREATE FUNCTION order_engine.shares_transactions(identity text) RETURNS boolean
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'oe_shares_transactions';
+COMMENT ON FUNCTION order_engine.shares_transactions(text) IS
+'Internal: whether transaction ids that came from the database with this identity mean the same here, as in a copy of a template and in a clone.';
+
+CREATE FUNCTION order_engine.is_dump() RETURNS boolean
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT EXISTS (SELECT FROM order_engine.endpoint
-		WHERE split_part(owner, '/', 1) <> split_part(order_engine.database_identity(), '/', 1))
+	SELECT EXISTS (SELECT FROM order_engine.endpoint WHERE NOT order_engine.shares_transactions(owner))
 $$;
-COMMENT ON FUNCTION order_engine.is_copy_of_other_server() IS
-'Internal: whether there are endpoints of another server, so that events and positions have transaction ids of that.';
+COMMENT ON FUNCTION order_engine.is_dump() IS
+'Internal: whether there are endpoints that came with a dump, so that events and positions have transaction ids of another server.';
 
 CREATE FUNCTION order_engine.has_future_events() RETURNS boolean
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -291,7 +296,7 @@ BEGIN
 	END IF;
 	PERFORM order_engine.lock_delivery();
 	was_copy := order_engine.is_copy();
-	IF order_engine.is_copy_of_other_server() OR order_engine.has_future_events() THEN
+	IF order_engine.is_dump() OR order_engine.has_future_events() THEN
 		PERFORM order_engine.renumber();
 	ELSE
 		-- a dump may be old: what it brought along is kept as if it had been closed now

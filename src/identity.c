@@ -51,6 +51,7 @@
 #define MAX_STANDBY		65536
 
 PG_FUNCTION_INFO_V1(oe_database_identity);
+PG_FUNCTION_INFO_V1(oe_shares_transactions);
 
 /* ---------- files ---------- */
 
@@ -198,9 +199,9 @@ report_instance(int elevel)
 	}
 }
 
-/* The token of this server; raises an error when there is none. */
+/* The token of this server; NULL when there is none. */
 static const char *
-instance_of_server(void)
+find_instance(void)
 {
 	static char known[OE_INSTANCE_LEN + 1] = "";
 
@@ -208,13 +209,26 @@ instance_of_server(void)
 	if (oe_shared != NULL && oe_shared->instance[0] != '\0')
 		return oe_shared->instance;
 	if (oe_shared != NULL && oe_shared->old_instance)
+		return NULL;
+	if (known[0] == '\0' && !read_or_make_instance(known))
+		return NULL;
+	return known;
+}
+
+/* The same; raises an error when there is none. */
+static const char *
+instance_of_server(void)
+{
+	const char *instance = find_instance();
+
+	if (instance == NULL && oe_shared != NULL && oe_shared->old_instance)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("file \"%s\" was not removed when the server began from a backup", INSTANCE_FILE),
 				 errhint("Remove it and restart the server.")));
-	if (known[0] == '\0' && !read_or_make_instance(known))
+	if (instance == NULL)
 		report_instance(ERROR);
-	return known;
+	return instance;
 }
 
 char *
@@ -232,6 +246,43 @@ oe_database_identity(PG_FUNCTION_ARGS)
 	char	   *prefix = oe_identity_prefix();
 
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s%s", prefix, instance_of_server())));
+}
+
+/*
+ * A clone, or a standby that was promoted, goes on from the transactions that it
+ * has, and its databases keep their oids.  A database of another oid was copied
+ * within this data directory if it has its token.  What came with a dump, even
+ * from a clone of this server, is of neither kind.  Never raises an error: for
+ * somebody who writes an event it is as good to take a copy for a dump.
+ */
+bool
+oe_identity_shares_transactions(const char *identity)
+{
+	char	   *prefix = oe_identity_prefix();
+	char	   *server = psprintf(UINT64_FORMAT "/", GetSystemIdentifier());
+	const char *token = strrchr(identity, '/');
+	bool		result = false;
+
+	if (strncmp(identity, prefix, strlen(prefix)) == 0)
+		result = true;
+	else if (token != NULL && strncmp(identity, server, strlen(server)) == 0)
+	{
+		const char *instance = find_instance();
+
+		result = instance != NULL && strcmp(token + 1, instance) == 0;
+	}
+	pfree(prefix);
+	pfree(server);
+	return result;
+}
+
+/*
+ * shares_transactions(identity)
+ */
+Datum
+oe_shares_transactions(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(oe_identity_shares_transactions(text_to_cstring(PG_GETARG_TEXT_PP(0))));
 }
 
 /* ---------- the mark ---------- */

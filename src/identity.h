@@ -26,4 +26,7 @@ extern void oe_identity_taken_over(void);
 /* The identity up to the token, palloc'd: the same in a clone and a standby. */
 extern char *oe_identity_prefix(void);
 
+/* Do transaction ids in a copy of the database with this identity mean the same here? */
+extern bool oe_identity_shares_transactions(const char *identity);
+
 #endif							/* OE_IDENTITY_H */

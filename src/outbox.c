@@ -23,7 +23,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "append.h"
 #include "args.h"
 #include "catalog/namespace.h"
@@ -31,6 +30,7 @@
 #include "context.h"
 #include "fmgr.h"
 #include "idempotency.h"
+#include "identity.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "outbox.h"
@@ -95,7 +95,7 @@ read_current_leaf(void)
 }
 
 /*
- * Is there an endpoint of another server?  A copy within this server (of a
+ * Is there an endpoint that came with a dump?  A copy within this server (of a
  * template, or a clone of the whole) is none in this sense: transaction ids mean
  * the same there.
  */
@@ -106,7 +106,6 @@ read_is_copy(void)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(endpoints, NULL);
 	TableScanDesc scan = table_beginscan(endpoints, snapshot, 0, NULL);
-	char	   *prefix = psprintf(UINT64_FORMAT "/", GetSystemIdentifier());
 	bool		is_copy = false;
 
 	while (!is_copy && table_scan_getnextslot(scan, ForwardScanDirection, slot))
@@ -114,10 +113,9 @@ read_is_copy(void)
 		bool		isnull;
 		char	   *owner = TextDatumGetCString(slot_getattr(slot, ANUM_ENDPOINT_OWNER, &isnull));
 
-		is_copy = strncmp(owner, prefix, strlen(prefix)) != 0;
+		is_copy = !oe_identity_shares_transactions(owner);
 		pfree(owner);
 	}
-	pfree(prefix);
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
