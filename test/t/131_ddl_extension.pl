@@ -178,10 +178,10 @@ $node->stop;
 #
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
 $node->start;
-like(timed('DROP EXTENSION order_engine'), qr/would delete all orders/, 'not preloaded');
+like(timed('DROP EXTENSION order_engine'), qr/delete all orders/, 'not preloaded');
 like(timed('DROP EXTENSION plpgsql CASCADE'), qr/delete all orders/, 'through a CASCADE');
 like(timed('TRUNCATE order_engine.orders'), qr/contradicting/, 'TRUNCATE');
-like(timed(q{SET session_replication_role = replica; DROP EXTENSION order_engine}), qr/would delete all orders/, 'as a replica');
+like(timed(q{SET session_replication_role = replica; DROP EXTENSION order_engine}), qr/delete all orders/, 'as a replica');
 like(timed('ALTER EXTENSION order_engine DROP TABLE order_engine.orders'), qr/would leave orders unprotected/, 'ALTER EXTENSION');
 like(timed('ALTER TABLE order_engine.history ALTER metadata TYPE text'), qr/cannot change their type/, 'ALTER TABLE');
 
@@ -199,11 +199,13 @@ END
 	rename("$library.away", $library) if defined $library && -e "$library.away";
 }
 $node->safe_psql('postgres', 'CREATE TABLE bystander (a integer)');
-like(timed('ALTER TABLE bystander ADD b integer, ALTER a TYPE bigint; DROP TABLE bystander'),
-	qr/^psql:<stdin>:\d+: WARNING:  order_engine does not guard its tables: could not access file[^\n]*\nHINT: [^\n]*$/,
-	'tables of others can be altered, with a warning');
+my $warning = '';
+
+is($node->psql('postgres', 'ALTER TABLE bystander ADD b integer, ALTER a TYPE bigint', stderr => \$warning), 0,
+	'tables of others can be altered');
+like($warning, qr/WARNING:  order_engine does not guard its tables: could not access file/, 'with a warning');
 like(timed('DROP EXTENSION order_engine'), qr/would delete all orders/, 'DROP EXTENSION is refused all the same');
-unlike(timed('SET order_engine.allow_drop = on; DROP EXTENSION order_engine'), qr/ERROR/, 'allow_drop');
+is(timed('SET order_engine.allow_drop = on; DROP EXTENSION order_engine'), '', 'allow_drop');
 is($node->value(q{SELECT count(*) FROM pg_extension WHERE extname = 'order_engine'}), 0, 'it is gone');
 $node->stop;
 
