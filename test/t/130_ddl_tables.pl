@@ -1,7 +1,8 @@
 
 # What an owner does to the tables of the extension while customers order and
 # endpoints are served: it is done, or refused with a reason; nothing is lost, no
-# worker falls into a loop of crashes.
+# worker falls into a loop of crashes.  OE_LONG=1 does every command to every table,
+# and to the whole database.
 
 use strict;
 use warnings FATAL => 'all';
@@ -70,7 +71,12 @@ my @refused;
 my $unexpected = '';
 my $deadlocks = 0;
 
+# one of each kind, and those that are written most, get the slow commands, too
+my %slow = map { $_ => 1 } qw(orders history stock reservation idempotency_key machine outbox outbox_0 outbox_ring
+	endpoint position_0 delivery_retry delivery_attempt_0);
+
 cmp_ok(scalar @members, '>', 40, 'tables to walk over');
+is(scalar(grep { $slow{ (split)[0] } } @members), scalar keys %slow, 'tables that get the slow commands');
 foreach my $member (@members)
 {
 	my ($table, $kind) = split(/ /, $member);
@@ -94,10 +100,11 @@ foreach my $member (@members)
 			'ALTER TABLE SET STATISTICS' => "ALTER TABLE $name ALTER $column SET STATISTICS 200",
 			'ALTER TABLE SET (fillfactor)' => "ALTER TABLE $name SET (fillfactor = 70)"));
 
-	my @script = map { $commands{$_} // () } (
-		'ANALYZE', 'VACUUM', 'ALTER TABLE ADD COLUMN', 'VACUUM FULL', 'CREATE INDEX CONCURRENTLY',
-		'CLUSTER', 'REINDEX TABLE', 'REINDEX CONCURRENTLY', 'DROP INDEX CONCURRENTLY', 'ALTER TABLE DROP COLUMN',
-		'ALTER TABLE SET STATISTICS', 'ALTER TABLE SET (fillfactor)');
+	my @slow = ('VACUUM FULL', 'CREATE INDEX CONCURRENTLY', 'CLUSTER', 'REINDEX TABLE', 'REINDEX CONCURRENTLY',
+		'DROP INDEX CONCURRENTLY');
+	my @script = map { $commands{$_} // () } ('ANALYZE', 'VACUUM', 'ALTER TABLE ADD COLUMN',
+		$slow{$table} || $ENV{OE_LONG} ? @slow : (),
+		'ALTER TABLE DROP COLUMN', 'ALTER TABLE SET STATISTICS', 'ALTER TABLE SET (fillfactor)');
 	my ($stdout, $stderr) = ('', '');
 
 	$node->psql('postgres', join('', "\\timing on\n", map { "$_;\n" } @script),
@@ -119,7 +126,8 @@ foreach my $member (@members)
 diag("$deadlocks commands lost a deadlock") if $deadlocks > 0;
 is($unexpected, '', 'each table takes every command');
 
-foreach my $sql ('REINDEX SCHEMA order_engine', 'REINDEX SYSTEM postgres', 'REINDEX DATABASE postgres', 'VACUUM FULL', 'ANALYZE')
+foreach my $sql ('REINDEX SCHEMA order_engine',
+	$ENV{OE_LONG} ? ('REINDEX SYSTEM postgres', 'REINDEX DATABASE postgres', 'VACUUM FULL', 'ANALYZE') : ())
 {
 	my $error = timed($sql, $sql);
 
@@ -148,7 +156,8 @@ $customers = OrderEngine::Shop->open($node, 3);
 #
 # Locks that somebody holds for seconds
 #
-foreach my $table (qw(outbox outbox_ring endpoint position_0 position_1 delivery_retry delivery_attempt_0 orders))
+foreach my $table (qw(outbox endpoint position_0),
+	$ENV{OE_LONG} ? qw(outbox_ring position_1 delivery_retry delivery_attempt_0 orders) : ())
 {
 	my $session = $node->session;
 
@@ -238,10 +247,11 @@ is($node->value('SELECT count(*) FROM order_engine.verify_stock()'), 0, 'stock a
 
 my $log = substr(slurp_file($node->logfile), $offset);
 my @ends = $log =~ /background worker "order_engine worker[^"]*" \(PID \d+\) exited with exit code 1/g;
+my @told = $log =~ /FATAL:  terminating background worker "order_engine worker/g;
 
 unlike($log, qr/terminated by signal|server process.*was terminated|PANIC/, 'no crash');
-cmp_ok(scalar @ends, '<=', 2, 'workers ended because of an error: ' . scalar @ends);
-diag(join("\n", grep { !/customer|\[unknown\]/ } ($log =~ /^.*order_engine.*(?:ERROR|FATAL).*$/mg)[0 .. 3] // ''));
+# one that loses a deadlock with a command
+cmp_ok(@ends - @told, '<=', 2, 'hardly any worker ended because of an error: ' . (@ends - @told));
 diag(sprintf('%-45s %.2f s at most', $_, $longest{$_})) foreach sort keys %longest;
 cmp_ok((sort { $b <=> $a } values %longest)[0], '<', 60, 'nothing hangs');
 $node->stop;
