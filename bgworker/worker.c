@@ -30,6 +30,7 @@
 #include "commands/extension.h"
 #include "compat.h"
 #include "config.h"
+#include "database_ddl.h"
 #include "dispatch.h"
 #include "feed.h"
 #include "launcher.h"
@@ -69,6 +70,9 @@
  * event is sent again, as after a timeout.
  */
 #define DRAIN_MS			5000
+
+/* how often it looks whether a command on the database waits for it alone */
+#define HELD_LOOK_MS		20
 
 PGDLLEXPORT void oe_worker_main(Datum arg);
 
@@ -285,6 +289,9 @@ sleep_ms(TimestampTz now, TimestampTz next_retry)
 		timeout = earlier(timeout, unflushed_since == 0 ? FLUSH_AFTER_MS :
 						  ms_until(now, TimestampTzPlusMilliseconds(unflushed_since, FLUSH_AFTER_MS)));
 
+	if (oe_worker_is_held())
+		timeout = earlier(timeout, HELD_LOOK_MS);
+
 	/* the rest is not done any more, so that it is due would be so for ever */
 	if (draining)
 		return earlier(timeout, ms_until(now, drain_until));
@@ -338,6 +345,13 @@ one_round(void)
 				oe_my_slot->end = OE_END_RESHARD;
 			make_way();
 		}
+	}
+
+	if (oe_worker_is_held() && !oe_database_in_use(oe_my_database))
+	{
+		oe_my_slot->end = OE_END_HELD;
+		shutdown_requested = true;
+		return;
 	}
 
 	oe_dispatch_drive(http);

@@ -177,6 +177,13 @@ oe_worker_is_superfluous(void)
 	return !listed;
 }
 
+bool
+oe_worker_is_held(void)
+{
+	return oe_my_database != NULL && oe_my_database->hold_until != 0 &&
+		oe_my_database->hold_until > GetCurrentTimestamp();
+}
+
 void
 oe_worker_reset_counters(void)
 {

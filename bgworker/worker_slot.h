@@ -36,6 +36,9 @@ extern void oe_worker_lock_shards(void);
  */
 extern bool oe_worker_is_superfluous(void);
 
+/* Does a command want the database for itself?  The worker ends when it waits for nobody else. */
+extern bool oe_worker_is_held(void);
+
 /* Zeroes the counters of the slot. */
 extern void oe_worker_reset_counters(void);
 

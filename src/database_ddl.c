@@ -9,7 +9,9 @@
  * session be terminated in the middle, the launcher's patience ends by itself.
  *
  * Only for who may do the command: for anybody else the workers go on and the
- * command fails as it would have.
+ * command fails as it would have.  It also fails when others are connected and do
+ * not leave within the seconds that the server waits for them: so then the workers
+ * are not told but look themselves, and end when nobody else is there any more.
  */
 #include "postgres.h"
 
@@ -24,6 +26,8 @@
 #include "pgstat.h"
 #include "shared.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
@@ -87,6 +91,44 @@ may_do(Oid dboid)
 	return may;
 }
 
+/* Does it end the sessions of others, too? */
+static bool
+is_forced(Node *statement)
+{
+	ListCell   *lc;
+
+	if (!IsA(statement, DropdbStmt))
+		return false;
+	foreach(lc, ((DropdbStmt *) statement)->options)
+	{
+		if (strcmp(((DefElem *) lfirst(lc))->defname, "force") == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Reads without a lock: who comes or goes meanwhile is seen the next time, and the
+ * server's own look is the one that counts.  What a process leaves behind stays in
+ * its place until another one takes it.
+ */
+bool
+oe_database_in_use(OeDatabaseSlot *database)
+{
+	for (int i = 0; i < ProcGlobal->allProcCount; i++)
+	{
+		PGPROC	   *proc = &ProcGlobal->allProcs[i];
+		int			pid = proc->pid;
+		bool		ours = pid == 0 || pid == database->held_by;
+
+		for (int j = 0; j < OE_MAX_WORKERS && !ours; j++)
+			ours = database->workers[j].pid == pid;
+		if (!ours && proc->databaseId == database->dboid && BackendPidGetProc(pid) == proc)
+			return true;
+	}
+	return false;
+}
+
 /* Asks the workers of a database to end if "tell"; how many are there? */
 static int
 end_workers(OeDatabaseSlot *database, bool tell)
@@ -118,15 +160,22 @@ end_workers(OeDatabaseSlot *database, bool tell)
  * worker says what was delivered.
  */
 static void
-hold_workers(OeDatabaseSlot *database)
+hold_workers(OeDatabaseSlot *database, bool forced)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz deadline = TimestampTzPlusMilliseconds(now, WAIT_MS);
 	TimestampTz next_tell = now;
 
 	SpinLockAcquire(&oe_shared->lock);
+	database->held_by = MyProcPid;
 	database->hold_until = TimestampTzPlusMilliseconds(now, HOLD_MS);
 	SpinLockRelease(&oe_shared->lock);
+	if (!forced && oe_database_in_use(database))
+	{
+		for (int i = 0; i < OE_MAX_WORKERS; i++)
+			oe_set_latch_of(database->workers[i].procno);
+		return;
+	}
 	for (; now < deadline; now = GetCurrentTimestamp())
 	{
 		bool		tell = now >= next_tell;
@@ -164,7 +213,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	PG_TRY();
 	{
 		if (database != NULL)
-			hold_workers(database);
+			hold_workers(database, is_forced(pstmt->utilityStmt));
 		if (prev_process_utility)
 			prev_process_utility(pstmt, query, read_only_tree, context, params, environment,
 								 dest, completion);

@@ -58,6 +58,7 @@ typedef struct OeDatabaseSlot
 	Oid			dboid;			/* InvalidOid: the slot is free */
 	int			count;			/* of workers that serve it, or shall */
 	TimestampTz hold_until;		/* the launcher starts no worker before */
+	int			held_by;		/* the process with the command that wants them away */
 
 	/* of the position tables, which the workers share */
 	pg_atomic_uint64 position_n;	/* number of the last record, or less before a worker looked */

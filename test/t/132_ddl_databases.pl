@@ -69,13 +69,30 @@ foreach my $i (1 .. 10)
 #
 # The database itself, in use by customers
 #
-# the server itself waits 5 seconds for them, so not every command is tried
-foreach my $sql ('ALTER DATABASE shop RENAME TO store')
-{
-	like(timed("$sql, in use", $sql), qr/is being accessed by other users/, "refused: $sql");
-}
+# (the server waits 5 seconds for them)
+my $worker = $node->worker_pid('shop');
+
+like(timed('RENAME, in use', 'ALTER DATABASE shop RENAME TO store'), qr/is being accessed by other users/, 'RENAME is refused');
+is($node->worker_pid('shop'), $worker, 'and the worker went on');
 is($customers->trouble, '', 'customers did not notice');
 $customers->close;
+
+#
+# In use by one who leaves while the server waits
+#
+my $visitor = $node->session('shop');
+my $renamer = $node->session;
+
+$renamer->send('ALTER DATABASE shop RENAME TO store');
+$node->wait_for_value(q{SELECT count(*) FROM pg_locks WHERE locktype = 'object' AND classid = 'pg_database'::regclass
+	AND mode = 'AccessExclusiveLock' AND granted}, 1);
+is($node->worker_pid('shop'), $worker, 'the worker is not in the way of more than one');
+$visitor->quit;
+$renamer->receive;
+$renamer->quit;
+$node->wait_for_worker('store', $worker);
+is(timed('RENAME', 'ALTER DATABASE store RENAME TO shop'), '', 'RENAME when the last of the others has left');
+$node->wait_for_worker('shop');
 
 #
 # In use by its worker only, with much to deliver
