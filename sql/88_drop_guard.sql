@@ -3,7 +3,7 @@
 CREATE FUNCTION order_engine.load_library() RETURNS void
 LANGUAGE C AS 'MODULE_PATHNAME', 'oe_load_library';
 COMMENT ON FUNCTION order_engine.load_library() IS
-'Has the library, which guards the orders, loaded into this session. Errors: that the file is missing (58P01) or does not fit.';
+'Has the library, which guards the orders, loaded into this session. Fails when the file is missing or does not fit.';
 
 /*
  * Where the library is gone, nobody's ALTER TABLE may fail because of that; but it

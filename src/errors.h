@@ -148,6 +148,8 @@
  * 23502 not_null_violation: A column that the engine needs is null.
  * 23505 unique_violation: The order_number is taken.
  * 23514 check_violation: A change by hand breaks a rule of the table.
+ * 25000 invalid_transaction_state: The call needs a transaction of isolation
+ *		level READ COMMITTED.
  * 27000 triggered_data_change_violation: Another trigger suppressed or
  *		changed a row that the engine was writing.
  * 39P01 trigger_protocol_violated: A trigger function was called otherwise
