@@ -25,6 +25,7 @@
 #include "access/xact.h"
 #include "ack.h"
 #include "attempt_log.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
@@ -117,6 +118,7 @@ static void
 pin_settings(void)
 {
 	static const char *const pinned[][2] = {
+		{"role", "none"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
@@ -132,10 +134,13 @@ pin_settings(void)
 		{"jit", "off"},
 		/* the log has no statistics worth planning by: always its indexes */
 		{"plan_cache_mode", "force_generic_plan"},
+		{"enable_indexscan", "on"},
 		{"enable_seqscan", "off"},
 		{"enable_bitmapscan", "off"},
 	};
 
+	/* the owner of a database may make all its sessions those of some role */
+	SetSessionAuthorization(BOOTSTRAP_SUPERUSERID, true);
 	for (int i = 0; i < lengthof(pinned); i++)
 		SetConfigOption(pinned[i][0], pinned[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
