@@ -126,14 +126,15 @@ LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF octet_length(certificate) > 65536
-		OR certificate !~ '^\s*-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\s*(-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\s*)*$' THEN
+		OR certificate !~ '^[[:space:]]*(-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----[[:space:]]*)+$' THEN
 		RAISE EXCEPTION 'client_certificate must be certificates in PEM form' USING
 			ERRCODE = 'invalid_parameter_value',
 			HINT = 'Give the certificate itself first, then those that lead to its authority, at most 64 KiB in all.';
 	END IF;
 	-- nobody could enter a passphrase
 	IF octet_length(key) > 65536 OR key ~ 'ENCRYPTED'
-		OR key !~ '^\s*-----BEGIN ((RSA |EC )?PRIVATE KEY)-----[^-]+-----END \1-----\s*$' THEN
+		OR key !~ '^[[:space:]]*-----BEGIN (RSA |EC )?PRIVATE KEY-----[^-]+-----END (RSA |EC )?PRIVATE KEY-----[[:space:]]*$'
+		OR substring(key FROM 'BEGIN ([A-Z ]+)') <> substring(key FROM 'END ([A-Z ]+)') THEN
 		RAISE EXCEPTION 'client_key must be a private key in PEM form, not encrypted' USING
 			ERRCODE = 'invalid_parameter_value';
 	END IF;

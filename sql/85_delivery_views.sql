@@ -312,7 +312,7 @@ COMMENT ON COLUMN order_engine.endpoint_status.advice IS 'What is stuck, since w
 
 CREATE VIEW order_engine.endpoint_settings AS
 SELECT e.name,
-	regexp_replace(e.url, '\?.*', '?...') AS url,
+	regexp_replace(e.url, '[?].*', '?...') AS url,
 	e.event_types,
 	e.format,
 	e.ordering,
