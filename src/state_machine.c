@@ -31,6 +31,12 @@ static const OeVerbCall *current_call = NULL;
 void
 oe_verb_begin(OeVerbCall *call)
 {
+	/* our triggers do not fire then: the state would change, and nothing be recorded */
+	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no event can be recorded while session_replication_role is \"replica\""),
+				 errhint("Set it to \"origin\" or \"local\".")));
 	call->outer = current_call;
 	current_call = call;
 }
