@@ -9,7 +9,7 @@
 \set certificate '-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n'
 \set certificate_key '-----BEGIN EC PRIVATE KEY-----\nabc\n-----END EC PRIVATE KEY-----\n'
 SELECT order_engine.upsert_location('L1', 'One'), order_engine.upsert_location('L2', 'Two') \gset l_
-SELECT order_engine.upsert_product(:'sku', E'T\\e"a\'', 12.50, 'EUR', metadata => E'{"a\\\\b": [1.50, null]}') AS sku \gset p_
+SELECT order_engine.upsert_product(:'sku', E'T\\e"a''', 12.50, 'EUR', metadata => E'{"a\\\\b": [1.50, null]}') AS sku \gset p_
 SELECT order_engine.adjust_stock(:'sku', 'L1', 50, 'start');
 SELECT order_engine.set_slots(:'sku', 'L1', 2);
 SELECT order_engine.transfer_stock(:'sku', 'L1', 'L2', 5, 'move');
@@ -74,7 +74,7 @@ SELECT order_engine.resume_endpoint(:'key') AS e \gset
 SELECT retry_schedule::pg_catalog.text OPERATOR(pg_catalog.=) '{0,5s,1h}'::pg_catalog.interval[]::pg_catalog.text, rate, policy, header_names,
 	pg_catalog.extract('epoch', max_age), connect_timeout OPERATOR(pg_catalog.=) '2.5 s'::pg_catalog.interval
 FROM order_engine.endpoint_settings WHERE name OPERATOR(pg_catalog.=) :'key';
-SELECT state FROM order_engine.endpoint_status WHERE name OPERATOR(pg_catalog.=) :'key';
+SELECT state OPERATOR(pg_catalog.<>) '' FROM order_engine.endpoint_status WHERE name OPERATOR(pg_catalog.=) :'key';
 SELECT order_engine.drop_endpoint(:'key') AS e \gset
 SELECT order_engine.reencrypt_secrets();
 
