@@ -192,7 +192,7 @@ BEGIN
 END $$;
 CREATE TRIGGER app BEFORE UPDATE ON order_engine.orders FOR EACH ROW WHEN (NEW.total = 20) EXECUTE FUNCTION refuse();
 SELECT pg_temp.make_due();
-SELECT order_engine.run_maintenance() -> 'payments_retried' AS retried;
+SELECT order_engine.run_maintenance(time_limit => '1 hour') -> 'payments_retried' AS retried;
 SELECT seq, event, tenant, reason FROM order_engine.history WHERE order_id = :id ORDER BY seq;
 SELECT headers - 'actor' AS headers FROM order_engine.outbox WHERE aggregateid = :'id' ORDER BY aggregate_seq DESC LIMIT 1;
 SELECT next_attempt_at BETWEEN now() + interval '4 min' AND now() + interval '5 min' AS later FROM order_engine.payment WHERE order_id = :bad;
