@@ -29,6 +29,7 @@ check_name=${0##*/}
 
 check_options()
 {
+	# shellcheck disable=SC2034 # for those who source this
 	case ${1:-} in
 	'') ;;
 	--short) short=1 ;;
