@@ -148,6 +148,22 @@ sub start_new
 	return $node;
 }
 
+=head2 $node->teardown_node
+
+What the end of a test does to each server: an immediate stop, as for all of
+PostgreSQL's tests. With OE_STOP=fast in the environment the processes end by
+themselves instead, so that they can write down which code they ran.
+
+=cut
+
+sub teardown_node
+{
+	my ($self) = @_;
+
+	$self->stop($ENV{OE_STOP}, fail_ok => 1) if $ENV{OE_STOP};
+	return $self->SUPER::teardown_node;
+}
+
 =head2 $node->call($function, $arguments [, $database])
 
 Calls order_engine.$function with named arguments and returns its result.
