@@ -4,10 +4,12 @@
  * at once.
  *
  * It waits for nobody for long, and nobody waits for it for long.  Whatever is
- * locked is left for the next run.  lock_timeout is below deadlock_timeout, so
- * when it gets into a deadlock with a client it is the one that gives way; and
- * as the locks it gets last to the end of the transaction, one call works for
- * less than that as well.
+ * locked is left for the next run.  The first order that gives back stock may
+ * wait for the rows of it, as a verb does.  From then on the call has rows of
+ * stock, and those of the next order may come before them in the order of locks:
+ * so lock_wait is off, and where it had to wait it goes on without that order.
+ * Thus it is in no deadlock with clients, whatever deadlock_timeout is.  Its
+ * locks last to the end of the transaction, so one call does not work for long.
  */
 
 CREATE FUNCTION order_engine.delete_expired_keys(batch integer) RETURNS integer
@@ -93,6 +95,7 @@ SET order_engine.traceparent = ''
 SET order_engine.tenant = ''
 SET order_engine.idempotency_required = 'off'
 SET lock_timeout = '100ms'
+SET order_engine.lock_wait = 'on'
 AS $$
 DECLARE
 	began constant timestamptz := clock_timestamp();
@@ -104,6 +107,7 @@ DECLARE
 	refused integer := 0;
 	moved integer := 0;
 	stopped boolean := false;	-- before the last row that was due
+	passed boolean := false;	-- over a row that can have its turn in the next call
 	cancelled boolean := false;
 	due record;
 	found_due record;
@@ -161,8 +165,14 @@ BEGIN
 				-- an event that leads to where it is already
 				moved := moved + order_engine.set_limit(due.entity, due.id, NULL)::integer;
 			END IF;
+			-- an error undoes this with the locks
+			PERFORM set_config('order_engine.lock_wait', 'off', true);
 		EXCEPTION
 			WHEN lock_not_available OR deadlock_detected OR serialization_failure THEN
+				IF NOT current_setting('order_engine.lock_wait')::boolean THEN
+					passed := true;
+					CONTINUE;
+				END IF;
 				-- its turn comes again behind those that nobody is at
 				moved := moved + order_engine.set_limit(due.entity, due.id, began + interval '5 seconds')::integer;
 			-- OTHERS leaves out what a guard that does not end, or an ASSERT in it, would stop all the others with
@@ -200,7 +210,7 @@ BEGIN
 		'reservations_expired', reservations,
 		'payments_retried', payments,
 		-- keys that are gone, but not yet for some old snapshot, make the search for others slow: no hurry then
-		'more', (keys >= batch AND until < began + 2 * time_limit) OR ((stopped OR cancelled) AND fired + moved > 0)
+		'more', (keys >= batch AND until < began + 2 * time_limit) OR ((stopped OR passed OR cancelled) AND fired + moved > 0)
 			OR payments >= batch OR reservations >= batch);
 END
 $$;

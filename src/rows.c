@@ -20,6 +20,7 @@
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
 #include "rows.h"
+#include "settings.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
@@ -145,6 +146,9 @@ oe_rows_lock(OeRows *rows, const ItemPointerData *tid, LockWaitPolicy wait_polic
 
 	/* no scan and no pin is held while waiting */
 	oe_rows_end(rows);
+
+	if (wait_policy == LockWaitBlock && !oe_lock_wait)
+		wait_policy = LockWaitError;
 
 	/*
 	 * Without TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS: when an update of the row

@@ -64,7 +64,8 @@ extern bool oe_rows_find(OeRows *rows, const Datum *keys);
 /*
  * Locks a row for an update that leaves its key alone.  With "latest" a newer
  * version is followed (40001 in REPEATABLE READ); without, a row that changed
- * since it was seen is left unlocked.  LockWaitError raises 55P03.
+ * since it was seen is left unlocked.  LockWaitError raises 55P03, and so
+ * does LockWaitBlock while order_engine.lock_wait is off.
  */
 extern OeRowLock oe_rows_lock(OeRows *rows, const ItemPointerData *tid,
 							  LockWaitPolicy wait_policy, bool latest);

@@ -28,6 +28,7 @@ int			oe_hold_time = OE_DEFAULT_HOLD_TIME;
 bool		oe_idempotency_required = false;
 int			oe_idempotency_retention = OE_DEFAULT_IDEMPOTENCY_RETENTION;
 bool		oe_idempotency_wait = true;
+bool		oe_lock_wait = true;
 int			oe_maintenance_interval = OE_DEFAULT_MAINTENANCE_INTERVAL;
 int			oe_max_in_flight = OE_DEFAULT_MAX_IN_FLIGHT;
 int			oe_max_retention = OE_DEFAULT_MAX_RETENTION;
@@ -142,6 +143,14 @@ oe_settings_init(void)
 							 "When off it fails at once with 55P03.",
 							 &oe_idempotency_wait, true,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+	/* for run_maintenance() alone, which sets it for the rest of a call: so it is shown to nobody */
+	DefineCustomBoolVariable("order_engine.lock_wait",
+							 "Whether to wait for rows of stock and reservations that another transaction has.",
+							 "When off that fails at once with 55P03.",
+							 &oe_lock_wait, true,
+							 PGC_SUSET,
+							 GUC_NO_SHOW_ALL | GUC_NO_RESET_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
+							 NULL, NULL, NULL);
 	DefineCustomIntVariable("order_engine.maintenance_interval",
 							"How often a worker does what is due at a time: limits of states, old keys.",
 							"0 leaves it to those who call run_maintenance().",

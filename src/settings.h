@@ -72,6 +72,7 @@ extern int	oe_hold_time;
 extern bool oe_idempotency_required;
 extern int	oe_idempotency_retention;
 extern bool oe_idempotency_wait;
+extern bool oe_lock_wait;
 extern int	oe_maintenance_interval;
 extern int	oe_max_in_flight;
 extern int	oe_max_retention;

@@ -43,6 +43,12 @@ oe_held_sort(OeHeld *held, int n)
 		qsort(held, n, sizeof(OeHeld), compare_held);
 }
 
+bool
+oe_held_same_row(const OeHeld *a, const OeHeld *b)
+{
+	return a->slot == b->slot && strcmp(a->sku, b->sku) == 0 && strcmp(a->location, b->location) == 0;
+}
+
 OeRows *
 oe_held_open(LOCKMODE lockmode)
 {
@@ -249,9 +255,7 @@ oe_held_give_back(OeHeld *held, int n, const char *kind, const char *reason, Tim
 		int64		units = 0;
 
 		/* of several reservations, the same stock row once */
-		for (next = i; next < n && held[next].slot == held[i].slot &&
-			 strcmp(held[next].sku, held[i].sku) == 0 &&
-			 strcmp(held[next].location, held[i].location) == 0; next++)
+		for (next = i; next < n && oe_held_same_row(&held[next], &held[i]); next++)
 			units += held[next].give;
 		if (units == 0)
 			continue;

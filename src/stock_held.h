@@ -30,6 +30,9 @@ extern bool oe_held_state_is(OeRows *reservations, const char *state);
 /* Sorts as stock rows are locked, then by reservation. */
 extern void oe_held_sort(OeHeld *held, int n);
 
+/* Whether both come from the same stock row. */
+extern bool oe_held_same_row(const OeHeld *a, const OeHeld *b);
+
 /*
  * Locks what is still held of a reservation, in lock order; "give" is all of it.
  * *lost tells that something of it was released or has expired.

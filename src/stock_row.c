@@ -11,6 +11,7 @@
 #include "context.h"
 #include "miscadmin.h"
 #include "relations.h"
+#include "settings.h"
 #include "stock_row.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
@@ -181,7 +182,9 @@ oe_stock_lock(OeRows *stock, OeStockRow *row)
 {
 	OeRowLock	result = oe_rows_lock(stock, &row->tid, LockWaitSkip, true);
 
-	if (result == OE_ROW_BUSY)
+	if (result == OE_ROW_BUSY && !oe_lock_wait)
+		result = oe_rows_lock(stock, &row->tid, LockWaitBlock, true);	/* 55P03 */
+	else if (result == OE_ROW_BUSY)
 	{
 		oe_stock_enter_line(row);
 		for (int attempt = 0; attempt < MAX_WAITS && result == OE_ROW_BUSY; attempt++)
@@ -217,6 +220,21 @@ oe_stock_lock_key(OeRows *stock, const char *sku, const char *location, int16 sl
 	}
 	if (row->location == NULL || !oe_stock_lock(stock, row))
 		oe_stock_row_missing(sku, location);
+}
+
+bool
+oe_stock_try_key(OeRows *stock, const char *sku, const char *location, int16 slot)
+{
+	Datum		keys[3];
+	ItemPointerData tid;
+
+	keys[0] = CStringGetTextDatum(sku);
+	keys[1] = CStringGetTextDatum(location);
+	keys[2] = Int16GetDatum(slot);
+	if (!oe_rows_find(stock, keys))
+		oe_stock_row_missing(sku, location);
+	tid = stock->slot->tts_tid;
+	return oe_rows_lock(stock, &tid, LockWaitSkip, true) == OE_ROW_LOCKED;
 }
 
 void

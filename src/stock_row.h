@@ -104,6 +104,9 @@ extern void oe_stock_wait(const OeStockRow *row);
 extern void oe_stock_lock_key(OeRows *stock, const char *sku, const char *location, int16 slot,
 							  OeStockRow *row);
 
+/* The same, but false when another transaction has the row. */
+extern bool oe_stock_try_key(OeRows *stock, const char *sku, const char *location, int16 slot);
+
 /* Raises that error. */
 pg_noreturn extern void oe_stock_row_missing(const char *sku, const char *location);
 

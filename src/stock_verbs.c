@@ -18,6 +18,7 @@
 #include "query.h"
 #include "record.h"
 #include "relations.h"
+#include "settings.h"
 #include "stock.h"
 #include "stock_held.h"
 #include "utils/builtins.h"
@@ -172,6 +173,31 @@ oe_release_stock(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(released);
 }
 
+/*
+ * Locks the stock rows that nobody has, and leaves in held[] what they gave; returns
+ * how much.  When others have all of them that is everything, to be waited for in
+ * order, unless the transaction must not wait any more.
+ */
+static int
+lock_free_stock(OeHeld *held, int n)
+{
+	OeRows	   *stock = oe_rows_open(oe_relid(OE_REL_STOCK), RowExclusiveLock, 3, NULL);
+	int			kept = 0;
+	bool		is_free = false;
+
+	oe_held_sort(held, n);
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (i == 0 || !oe_held_same_row(&held[i], &held[i - 1]))
+			is_free = oe_stock_try_key(stock, held[i].sku, held[i].location, held[i].slot);
+		if (is_free)
+			held[kept++] = held[i];
+	}
+	oe_rows_close(stock);
+	return kept == 0 && oe_lock_wait ? n : kept;
+}
+
 int
 oe_stock_sweep_expired(int limit)
 {
@@ -193,6 +219,9 @@ oe_stock_sweep_expired(int limit)
 	values[0] = TimestampTzGetDatum(at);
 	values[1] = Int32GetDatum(limit);
 	expired = oe_held_query(&query, values, &n);
+
+	/* one row that somebody keeps shall not hold up all carts */
+	n = lock_free_stock(expired, n);
 	oe_held_expire(expired, n);
 	if (n > 0)
 		oe_held_give_back(expired, n, "expire", NULL, at);
