@@ -1,6 +1,7 @@
 
 # Baskets of three SKUs out of twenty, in any order, from 32 connections, with the
-# administrator at work on the same stock: nobody deadlocks, nothing gets lost.
+# administrator and maintenance at work on the same stock: nobody deadlocks, nothing
+# gets lost. A deadlock is looked for early, so that not even a short one is missed.
 # OE_LONG=1 in the environment makes it a minute.
 
 use strict;
@@ -12,7 +13,7 @@ use Test::More;
 
 my $clients = 32;
 my $seconds = $ENV{OE_LONG} ? 60 : 10;
-my $node = OrderEngine->start_new('main', worker => 0);
+my $node = OrderEngine->start_new('main', worker => 0, conf => "deadlock_timeout = '10 ms'\n");
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
 $node->safe_psql('postgres', q{
@@ -31,9 +32,12 @@ $node->safe_psql('postgres', q{
 			WHEN 'cancel' THEN PERFORM order_engine.cancel_order(id, 'changed my mind');
 		END CASE;
 		RETURN 0;
-	EXCEPTION WHEN OTHERS THEN
-		INSERT INTO failure VALUES (verb, SQLSTATE, SQLERRM);
-		RETURN 0;
+	EXCEPTION
+		WHEN SQLSTATE 'OE001' THEN
+			RETURN 0;		-- maintenance was faster: it has expired
+		WHEN OTHERS THEN
+			INSERT INTO failure VALUES (verb, SQLSTATE, SQLERRM);
+			RETURN 0;
 	END$$;
 	CREATE FUNCTION administer() RETURNS void LANGUAGE plpgsql AS $$
 	DECLARE
@@ -57,10 +61,11 @@ append_to_file("$dir/place.sql", "SELECT shop('place');\n");
 append_to_file("$dir/cart.sql", "SELECT shop('cart') AS id \\gset\nSELECT shop('place', :id);\n");
 append_to_file("$dir/cancel.sql", "SELECT shop('place') AS id \\gset\nSELECT shop('cancel', :id);\n");
 append_to_file("$dir/administer.sql", "SELECT administer();\n");
+append_to_file("$dir/maintain.sql", "SELECT order_engine.run_maintenance(60, '20 milliseconds');\n");
 $node->command_ok(
 	[ 'pgbench', '-n', '-M', 'prepared', '-c', $clients, '-j', 2, '-T', $seconds,
 	  '-f', "$dir/place.sql\@60", '-f', "$dir/cart.sql\@20", '-f', "$dir/cancel.sql\@20",
-	  '-f', "$dir/administer.sql\@2",
+	  '-f', "$dir/administer.sql\@2", '-f', "$dir/maintain.sql\@2",
 	  '-h', $node->host, '-p', $node->port, 'postgres' ],
 	"$clients connections shop for $seconds seconds");
 
