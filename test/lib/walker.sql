@@ -143,9 +143,10 @@ BEGIN
 		INSERT INTO walk.gateway
 		SELECT t.transaction_id, t.kind, CASE WHEN random() < 0.75 THEN 'success' ELSE 'failure' END, t.requested,
 			'ref-' || t.transaction_id
-		FROM order_engine.payment_transaction t
-		WHERE t.state IN ('initial', 'pending') AND t.kind <> 'chargeback'
-		ORDER BY random() LIMIT 3
+		FROM (SELECT * FROM order_engine.payment_transaction
+			WHERE state IN ('initial', 'pending') AND kind <> 'chargeback'
+			ORDER BY random() LIMIT 3) t
+		ORDER BY t.transaction_id		-- for another gateway may decide the same
 		ON CONFLICT DO NOTHING;
 	WHEN 'report' THEN
 		SELECT g.* INTO other FROM (SELECT * FROM walk.gateway ORDER BY transaction_id DESC LIMIT 100) g ORDER BY random() LIMIT 1;
