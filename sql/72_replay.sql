@@ -23,6 +23,9 @@ CREATE FUNCTION order_engine.check_event_ids(ids uuid[]) RETURNS void
 LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF array_ndims(ids) > 1 THEN
+		RAISE EXCEPTION 'argument "ids" must have one dimension' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
 	IF array_position(ids, NULL) IS NOT NULL THEN
 		RAISE EXCEPTION 'argument "ids" must not contain nulls' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
@@ -34,7 +37,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION order_engine.check_event_ids(uuid[]) IS
-'Internal: raises 22004 for a null among the ids and 22023 for too many.';
+'Internal: raises 22004 for a null among the ids and 22023 for too many, or an array of arrays.';
 
 CREATE FUNCTION order_engine.replay(name text, ids uuid[]) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -70,7 +73,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION order_engine.replay(text, uuid[]) IS
-'Sends events to an endpoint once more, whether it took them or not, under the ids that they have; those of a type that it does not get are left out. At most 100,000 ids a call. Returns how many are sent; with 0 nothing was asked for. They go beside the endpoint''s ordinary course, and wait while it is paused or fails. A dead letter is removed when its event is delivered. A repetition sends them again; receivers tell by the id. Errors: OE005 for an unknown endpoint and for an id that is not in the outbox (any more), 22004 for a null, 22023 for too many ids.';
+'Sends events to an endpoint once more, whether it took them or not, under the ids that they have; those of a type that it does not get are left out. At most 100,000 ids a call. Returns how many are sent; with 0 nothing was asked for. They go beside the endpoint''s ordinary course, and wait while it is paused or fails. A dead letter is removed when its event is delivered. A repetition sends them again; receivers tell by the id. Errors: OE005 for an unknown endpoint and for an id that is not in the outbox (any more), 22004 for a null, 22023 for too many ids or an array of arrays.';
 
 CREATE FUNCTION order_engine.replay(name text, since timestamptz, until timestamptz, only_undelivered boolean DEFAULT false)
 RETURNS bigint
@@ -148,7 +151,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION order_engine.redrive(text, uuid[]) IS
-'Sends dead letters of an endpoint again, all of them or those given (at most 100,000); ids that are none of its dead letters are passed over. Returns how many are sent. Each stays a dead letter until it is delivered; the outbox need not have it any more. A repetition does not send again what is still under way; of two calls at the same moment both may take the same letters. Errors: OE005, 22004 for a null among the ids, 22023 for too many.';
+'Sends dead letters of an endpoint again, all of them or those given (at most 100,000); ids that are none of its dead letters are passed over. Returns how many are sent. Each stays a dead letter until it is delivered; the outbox need not have it any more. A repetition does not send again what is still under way; of two calls at the same moment both may take the same letters. Errors: OE005, 22004 for a null among the ids, 22023 for too many or an array of arrays.';
 
 CREATE FUNCTION order_engine.discard_dead_letters(name text, ids uuid[] DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -169,4 +172,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION order_engine.discard_dead_letters(text, uuid[]) IS
-'Deletes dead letters of an endpoint for good, all of them or those given (at most 100,000); ids that are none of its dead letters are passed over. With after_dead "block" the aggregates that waited behind them go on. Returns how many were deleted. One that is being redriven may still be sent. A repetition does nothing. Errors: OE005, 22004 for a null among the ids, 22023 for too many.';
+'Deletes dead letters of an endpoint for good, all of them or those given (at most 100,000); ids that are none of its dead letters are passed over. With after_dead "block" the aggregates that waited behind them go on. Returns how many were deleted. One that is being redriven may still be sent. A repetition does nothing. Errors: OE005, 22004 for a null among the ids, 22023 for too many or an array of arrays.';

@@ -36,6 +36,7 @@ SELECT attempt('SELECT order_engine.replay(''shop'', NULL)');
 SELECT attempt(format('SELECT order_engine.replay(''shop'', ARRAY[%L, NULL]::uuid[])', :'a'));
 SELECT attempt(format('SELECT order_engine.replay(''shop'', ARRAY[%L, ''00000000-0000-7000-8000-000000000002'', ''00000000-0000-7000-8000-000000000001'']::uuid[])', :'a'));
 SELECT attempt(format('SELECT order_engine.replay(''shop'', array_fill(%L::uuid, ARRAY[100001]))', :'a'));
+SELECT attempt(format('SELECT order_engine.%s(''shop'', ARRAY[ARRAY[%L]]::uuid[])', verb, :'a')) FROM unnest('{replay,redrive,discard_dead_letters}'::text[]) verb;
 SELECT * FROM asked;
 TRUNCATE order_engine.replay;
 
