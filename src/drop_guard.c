@@ -276,6 +276,13 @@ oe_truncate_guard(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("truncate_guard() is the function of a trigger BEFORE TRUNCATE")));
 
+	/* others may be of kinds that cannot be looked into */
+	if (RelationGetNamespace(trigdata->tg_relation) != get_rel_namespace(oe_relid(OE_REL_ORDERS)) ||
+		trigdata->tg_relation->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("truncate_guard() is for tables of order_engine")));
+
 	if (!oe_allow_drop && has_rows(RelationGetRelid(trigdata->tg_relation)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),

@@ -82,7 +82,7 @@ SELECT p.oid, p.oid::regprocedure::text AS signature, format('%I.%I', n.nspname,
 	ARRAY(SELECT format_type(a.type, NULL) FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (type, n) ORDER BY a.n) AS types
 FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
 	JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE e.extname = 'order_engine' AND p.prorettype <> 'trigger'::regtype;
+WHERE e.extname = 'order_engine' AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype);
 
 -- Runs one command, rolls it back, and gives its SQLSTATE and message.
 CREATE FUNCTION odd.attempt(command text, OUT code text, OUT message text) LANGUAGE plpgsql AS $$
@@ -146,7 +146,7 @@ BEGIN
 	END LOOP;
 END $$;
 
-CREATE FUNCTION odd.call_all(pattern text DEFAULT '.') RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION odd.call_all(pattern text DEFAULT '.', fraction float8 DEFAULT 1) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	callable odd.callable;
 	command text;
@@ -155,6 +155,7 @@ DECLARE
 BEGIN
 	FOR callable IN SELECT * FROM odd.callable c WHERE c.signature ~ pattern ORDER BY c.signature LOOP
 		FOR command IN SELECT odd.calls(callable) LOOP
+			CONTINUE WHEN random() >= fraction;
 			outcome := odd.attempt(command);
 			done := done + 1;
 			IF outcome.code IS NOT NULL THEN
