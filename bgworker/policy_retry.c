@@ -89,40 +89,6 @@ oe_outcome_classify(oe_transport transport, int http_status,
 }
 
 /*
- * oe_failure_is_endpoints
- *
- * Of an attempt that did not succeed: does it speak against the endpoint
- * (every other event would have met the same), rather than against this one
- * event?  The first kind stops the endpoint's position and feeds the breaker,
- * the second becomes a retry row.
- */
-bool
-oe_failure_is_endpoints(oe_transport transport, int http_status)
-{
-	if (http_status >= 200)
-		return http_status == 410 || http_status == 429 || http_status >= 500;
-
-	switch (transport)
-	{
-		case OE_TRANSPORT_BAD_HEADER:
-		case OE_TRANSPORT_QUARANTINED:
-		case OE_TRANSPORT_LOCAL:
-			return false;
-		case OE_TRANSPORT_OK:
-		case OE_TRANSPORT_DNS:
-		case OE_TRANSPORT_CONNECT:
-		case OE_TRANSPORT_TLS:
-		case OE_TRANSPORT_TIMEOUT:
-		case OE_TRANSPORT_IO:
-		case OE_TRANSPORT_PROTOCOL:
-		case OE_TRANSPORT_BLOCKED:
-		case OE_TRANSPORT_BAD_URL:
-			return true;
-	}
-	return false;
-}
-
-/*
  * oe_pause_delay
  *
  * How long an endpoint pauses after OE_OUTCOME_PAUSE.  "Retry-After: 0" and

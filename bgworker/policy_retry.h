@@ -68,7 +68,6 @@ typedef enum oe_outcome
 
 extern oe_outcome oe_outcome_classify(oe_transport transport, int http_status,
 									  int64_t retry_after);
-extern bool oe_failure_is_endpoints(oe_transport transport, int http_status);
 extern int64_t oe_pause_delay(int64_t retry_after);
 extern bool oe_retry_after_parse(const char *value, size_t len,
 								 int64_t now_unix, int64_t *delay);

@@ -171,7 +171,6 @@ check_outcome(const uint8_t *data)
 	HOLDS((outcome == OE_OUTCOME_GONE) == (status == 410));
 	/* what is never tried again was never sent */
 	HOLDS(outcome != OE_OUTCOME_PERMANENT || status < 200);
-	(void) oe_failure_is_endpoints(transport, status);
 }
 
 int
