@@ -368,18 +368,6 @@ give_back(OeHealth *health, bool probe)
 		health->probing = false;
 }
 
-void
-oe_health_return(OeHealth *health, const OeHealthPolicy *policy, bool probe)
-{
-	HealthRecord *record = health->record;
-
-	SpinLockAcquire(&record->lock);
-	give_back(health, probe);
-	oe_breaker_return(&record->breaker, probe);
-	oe_rate_return(&record->rate, &policy->rate);
-	SpinLockRelease(&record->lock);
-}
-
 /* ---------- what is learned ---------- */
 
 /* Has it failed so long, so often and over such a time that it is to be disabled? */

@@ -69,9 +69,6 @@ extern void oe_health_get(OeHealth *health, OeHealthState *state);
 extern bool oe_health_permit(OeHealth *health, const OeHealthPolicy *policy, TimestampTz now,
 							 bool *probe, TimestampTz *wait);
 
-/* The request was not made after all. */
-extern void oe_health_return(OeHealth *health, const OeHealthPolicy *policy, bool probe);
-
 /*
  * A request ended: gives the place back and learns from it.  "error" is null
  * after a success.  Returns bits OE_HEALTH_*.

@@ -12,13 +12,6 @@
 
 #include <math.h>
 
-/* Microseconds for a token. */
-static double
-token_time(const oe_rate_policy *policy)
-{
-	return 1000000.0 / policy->per_second;
-}
-
 bool
 oe_rate_take(oe_rate *rate, const oe_rate_policy *policy, int64_t now, int64_t *wait)
 {
@@ -30,7 +23,7 @@ oe_rate_take(oe_rate *rate, const oe_rate_policy *policy, int64_t now, int64_t *
 	if (!(policy->per_second > 0.0))
 		return true;
 
-	token = token_time(policy);
+	token = 1000000.0 / policy->per_second; /* microseconds */
 	tolerance = policy->burst > 1 ? (policy->burst - 1) * token : 0.0;
 
 	/* an empty bucket fills in no longer than this, unless clock or policy changed */
@@ -57,11 +50,4 @@ oe_rate_take(oe_rate *rate, const oe_rate_policy *policy, int64_t now, int64_t *
 	}
 	rate->arrival += token;
 	return true;
-}
-
-void
-oe_rate_return(oe_rate *rate, const oe_rate_policy *policy)
-{
-	if (policy->per_second > 0.0)
-		rate->arrival -= token_time(policy);
 }

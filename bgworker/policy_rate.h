@@ -40,7 +40,4 @@ typedef struct oe_rate
 /* Takes a token; if there is none, *wait is when there will be one. */
 extern bool oe_rate_take(oe_rate *rate, const oe_rate_policy *policy, int64_t now, int64_t *wait);
 
-/* Gives back one that was not used. */
-extern void oe_rate_return(oe_rate *rate, const oe_rate_policy *policy);
-
 #endif							/* OE_POLICY_RATE_H */
