@@ -20,19 +20,6 @@
 #include <stdio.h>
 #include <string.h>
 
-const int64_t oe_retry_default_schedule[OE_RETRY_DEFAULT_STEPS] = {
-	0,
-	OE_SECONDS(5),
-	OE_MINUTES(5),
-	OE_MINUTES(30),
-	OE_HOURS(2),
-	OE_HOURS(5),
-	OE_HOURS(10),
-	OE_HOURS(14),
-	OE_HOURS(20),
-	OE_HOURS(24)
-};
-
 /*
  * oe_outcome_classify
  *

@@ -26,16 +26,11 @@
 
 #define OE_RETRY_MAX_STEPS		64
 #define OE_RETRY_MAX_DELAY		OE_HOURS(30 * 24)
-#define OE_RETRY_DEFAULT_STEPS	10
-#define OE_RETRY_DEFAULT_MAX_AGE OE_HOURS(72)
 
 #define OE_RETRY_AFTER_NONE		INT64_C(-1) /* missing or garbage */
 #define OE_RETRY_AFTER_MAX		OE_HOURS(24)
 #define OE_PAUSE_DEFAULT		OE_SECONDS(60)	/* 429 without Retry-After */
 #define OE_PAUSE_MIN			OE_SECONDS(1)	/* "0" must not spin */
-
-/* delay before attempt 1, 2, ...; the first entry is "at once" */
-extern const int64_t oe_retry_default_schedule[OE_RETRY_DEFAULT_STEPS];
 
 /*
  * What happened below HTTP.  The http file maps libcurl's codes to these, so

@@ -216,9 +216,13 @@ test_retry_after_random(void)
 static void
 test_schedule(void)
 {
-	const int64_t *s = oe_retry_default_schedule;
-	int			n = OE_RETRY_DEFAULT_STEPS;
-	int64_t		age = OE_RETRY_DEFAULT_MAX_AGE;
+	/* the defaults of create_endpoint() */
+	static const int64_t s[] = {
+		0, OE_SECONDS(5), OE_MINUTES(5), OE_MINUTES(30), OE_HOURS(2), OE_HOURS(5),
+		OE_HOURS(10), OE_HOURS(14), OE_HOURS(20), OE_HOURS(24)
+	};
+	int			n = sizeof(s) / sizeof(s[0]);
+	int64_t		age = OE_HOURS(72);
 	int64_t		start = OE_HOURS(1000);
 	int64_t		next = -7;
 	int64_t		sum = 0;
