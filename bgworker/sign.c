@@ -75,18 +75,6 @@ oe_signer_init(oe_signer *signer, char *why, size_t whylen)
 }
 
 /*
- * oe_signer_free
- *
- * May be called twice.  Not after the resource owner was released.
- */
-void
-oe_signer_free(oe_signer *signer)
-{
-	pg_hmac_free(signer->hmac);
-	signer->hmac = NULL;
-}
-
-/*
  * oe_sign
  *
  * Write the webhook-signature header's value, NUL-terminated, to out: one

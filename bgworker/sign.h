@@ -38,7 +38,6 @@ typedef struct oe_signer
 } oe_signer;
 
 extern bool oe_signer_init(oe_signer *signer, char *why, size_t whylen);
-extern void oe_signer_free(oe_signer *signer);
 
 extern bool oe_sign(oe_signer *signer, const char *id, int64_t timestamp,
 					const void *body, size_t bodylen,
