@@ -160,7 +160,7 @@ make_instance(void)
 	strcpy(contents, INSTANCE_HEAD);
 	for (int i = 0; i < sizeof(bytes); i++, p += 2)
 		sprintf(p, "%02x", bytes[i]);
-	strcpy(p, "\n");
+	strlcpy(p, "\n", contents + sizeof(contents) - p);
 
 	snprintf(name, sizeof(name), TEMPORARY_FILE, (int) getpid());
 	if (!write_temporary(name, contents))
