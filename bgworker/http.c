@@ -7,7 +7,8 @@
  *
  * Accidents survived:
  *	- resolver threads must not run the server's signal handlers: every signal
- *	  is blocked while libcurl works, so that threads it starts inherit that
+ *	  but those of a fault is blocked while libcurl works, so that threads it
+ *	  starts inherit that
  *	- a descriptor that libcurl closed and got again: it is added to epoll anew
  *	- receivers that answer without an end, see http_exchange.c
  */
@@ -24,12 +25,21 @@
 #define EPOLL_BATCH			64
 #define NO_TIMER			(-1)
 
+/*
+ * But those of a fault are let through: of one that is blocked the system ends the
+ * process without a word, and nobody would learn which request it was.
+ */
 static void
 block_signals(sigset_t *saved)
 {
 	sigset_t	all;
 
 	sigfillset(&all);
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGFPE);
+	sigdelset(&all, SIGILL);
+	sigdelset(&all, SIGABRT);
 	sigprocmask(SIG_SETMASK, &all, saved);
 }
 

@@ -3,16 +3,27 @@
  *	  A libcurl with a bug, for tests.
  *
  * Loaded into a server by LD_PRELOAD.  While the file that OE_CRASH_WORD names is
- * there, a process that sends data with its contents in it dies of a bus error.
+ * there, a process that sends data with its contents in it dies of a bus error, by
+ * a true fault: one that only raise()d the signal would be caught also where that
+ * is blocked, and a fault would not.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* Reads behind the end of a file that is mapped into memory. */
+static void
+fault(void)
+{
+	volatile char *page = mmap(NULL, 1, PROT_READ, MAP_SHARED, memfd_create("empty", 0), 0);
+
+	(void) page[0];
+}
 
 ssize_t
 send(int sock, const void *data, size_t size, int flags)
@@ -28,7 +39,7 @@ send(int sock, const void *data, size_t size, int flags)
 		len = read(fd, word, sizeof(word));
 		close(fd);
 		if (len > 0 && memmem(data, size, word, len) != NULL)
-			raise(SIGBUS);
+			fault();
 	}
 	return real(sock, data, size, flags);
 }
