@@ -52,7 +52,9 @@ $node->safe_psql('postgres', 'TRUNCATE order_engine.delivery_dead, order_engine.
 my $offset = -s $node->logfile;
 
 $node->wait_for_value('SELECT count(*) FROM order_engine.delivery_attempt', $sent);
-$node->safe_psql('postgres', "ALTER TABLE order_engine.delivery_attempt_$_ ADD by_hand integer NOT NULL DEFAULT 0")
+$node->safe_psql('postgres', qq{
+	ALTER TABLE order_engine.delivery_attempt_$_ ADD by_hand integer NOT NULL DEFAULT 0;
+	ALTER TABLE order_engine.delivery_attempt_$_ ALTER by_hand DROP DEFAULT})
   foreach 0 .. 3;
 deliver('a log that cannot be written to does not stop deliveries');
 poll_until('a word about it in the log', sub {
