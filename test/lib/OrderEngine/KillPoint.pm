@@ -115,6 +115,8 @@ sub _kill
 	my ($pid) = @_;
 	my $at = time();
 
+	# 0, which stands for none, would be this test and all that runs beside it
+	croak 'there is no process to kill' if !$pid;
 	kill('KILL', $pid) == 1 or croak "could not kill $pid: $!";
 	return $at;
 }
