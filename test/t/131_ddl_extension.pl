@@ -150,7 +150,7 @@ $node->wait_for_worker;
 $node->create_endpoint($receiver, 'new');
 $receiver->wait_for('/new', unique => 30);
 $customers->trouble;
-sleep(1);
+$receiver->wait_for('/new', unique => $receiver->stats('/new')->{unique} + 30);
 is($customers->trouble =~ s/^40P01.*\n?//mr, '', 'customers order from the new one');
 $customers->close;
 
