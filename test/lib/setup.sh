@@ -134,6 +134,17 @@ setup_apt_install()
 	fi
 }
 
+# One at a time: two runs in a fresh clone would remove each other's files.
+setup_npm()
+{
+	local lock
+
+	exec {lock}>"$OE_BUILD/npm.lock"
+	flock "$lock"
+	setup_modules_ready || setup_npm_install
+	exec {lock}>&-
+}
+
 setup_npm_install()
 {
 	echo 'set-up: installing the npm packages of the receiver'
@@ -160,7 +171,7 @@ setup()
 		setup_apt_install $packages
 		hash -r
 	fi
-	setup_modules_ready || setup_npm_install
+	setup_modules_ready || setup_npm
 	setup_give_back
 
 	setup_find_node || setup_fail 'node 18 or newer is needed'
