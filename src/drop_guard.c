@@ -21,6 +21,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -37,16 +38,19 @@
 #include "commands/trigger.h"
 #include "drop_guard.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "nodes/value.h"
 #include "relations.h"
 #include "settings.h"
 #include "storage/lmgr.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(oe_load_library);
 PG_FUNCTION_INFO_V1(oe_truncate_guard);
@@ -209,7 +213,24 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, 
 		check_alter_column(objectId, subId);
 }
 
-/* Refuses a command that is bound to be refused before it asks for locks. */
+/* May the user drop it?  The server's own check is the one that counts. */
+static bool
+is_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool		owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	owner = has_privs_of_role(GetUserId(), ((Form_pg_class) GETSTRUCT(tuple))->relowner);
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * Refuses a command that is bound to be refused before it asks for locks.  Others
+ * than the owner are not told whether there are orders.
+ */
 static void
 check_drop_extension(DropStmt *stmt)
 {
@@ -225,7 +246,7 @@ check_drop_extension(DropStmt *stmt)
 		return;
 	orders = oe_relid_missing_ok(OE_REL_ORDERS);
 	if (OidIsValid(orders) && OidIsValid(get_extension_oid("order_engine", true)) &&
-		ConditionalLockRelationOid(orders, AccessShareLock))
+		is_owner(orders) && ConditionalLockRelationOid(orders, AccessShareLock))
 	{
 		if (has_rows(orders))
 			refuse("DROP EXTENSION order_engine would delete all orders");

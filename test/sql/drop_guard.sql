@@ -95,6 +95,8 @@ DROP TABLE public.orders;
 -- the setting is a superuser's
 SET ROLE regress_drop_stranger;
 SELECT attempt('SET order_engine.allow_drop = on');
+-- and others are not told whether there are orders
+SELECT attempt('DROP EXTENSION order_engine');
 RESET ROLE;
 CREATE TABLE public.bystander (a integer);
 CREATE TRIGGER misuse BEFORE INSERT ON public.bystander EXECUTE FUNCTION order_engine.truncate_guard();
