@@ -102,6 +102,10 @@ CREATE TABLE public.bystander (a integer);
 CREATE TRIGGER misuse BEFORE INSERT ON public.bystander EXECUTE FUNCTION order_engine.truncate_guard();
 SELECT attempt('INSERT INTO public.bystander VALUES (1)');
 DROP TABLE public.bystander;
+CREATE TABLE public.bystander (a integer) PARTITION BY LIST (a);
+CREATE TRIGGER misuse BEFORE TRUNCATE ON public.bystander EXECUTE FUNCTION order_engine.truncate_guard();
+SELECT attempt('TRUNCATE public.bystander');
+DROP TABLE public.bystander;
 
 SET order_engine.allow_drop = on;
 BEGIN;
