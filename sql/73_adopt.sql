@@ -191,7 +191,7 @@ BEGIN
 	SET txid = own, after_txid = CASE WHEN n.early THEN (own::text::bigint + 1)::text::xid8 END
 	FROM (
 		SELECT w.id, w.aggregate_seq IS NOT NULL
-			AND lag(w.id) OVER (PARTITION BY w.aggregatetype, w.aggregateid ORDER BY w.aggregate_seq) > w.id AS early
+			AND lag(w.id) OVER (PARTITION BY w.aggregatetype COLLATE "C", w.aggregateid COLLATE "C" ORDER BY w.aggregate_seq) > w.id AS early
 		FROM order_engine.outbox w
 		WHERE EXISTS (SELECT FROM pg_temp.order_engine_undelivered u WHERE u.id = w.id)) AS n
 	WHERE o.id = n.id;
