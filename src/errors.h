@@ -179,7 +179,8 @@
  * F0000 config_file_error: The file of order_engine.secret_key_file cannot
  *		be used; the message tells why.
  * 55P03 lock_not_available: A first call with the same idempotency key is
- *		running and order_engine.idempotency_wait is off, or lock_timeout passed.
+ *		running and order_engine.idempotency_wait is off, or lock_timeout passed;
+ *		or a copy cannot be adopted before others have ended, see HINT.
  */
 
 /* OE005: there is no row of that kind with that id. */
