@@ -292,14 +292,12 @@ oe_truncate_guard(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 
-	/* a foreign or a partitioned table has no rows that could be looked at */
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) ||
-		trigdata->tg_relation->rd_rel->relkind != RELKIND_RELATION)
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("truncate_guard() is the function of a trigger BEFORE TRUNCATE of a table of order_engine")));
+				 errmsg("truncate_guard() is the function of a trigger BEFORE TRUNCATE")));
 
-	/* others may be of kinds that cannot be looked into */
+	/* those of others may be foreign or partitioned, and have no rows that could be looked at */
 	if (RelationGetNamespace(trigdata->tg_relation) != get_rel_namespace(oe_relid(OE_REL_ORDERS)) ||
 		trigdata->tg_relation->rd_rel->relkind != RELKIND_RELATION)
 		ereport(ERROR,

@@ -108,7 +108,7 @@ SELECT order_engine.pause_endpoint('shop');
 SELECT * FROM advice;
 UPDATE order_engine.endpoint SET status = 'disabled', status_reason = 'it answered with HTTP status 410';
 SELECT * FROM advice;
-UPDATE order_engine.endpoint SET owner = split_part(owner, '/', 1) || '/somewhere else';
+UPDATE order_engine.endpoint SET owner = regexp_replace(owner, '[^/]*$', 'elsewhere');
 SELECT * FROM advice;
 
 -- what the judgement rests on does not move: a worker that does not run is made up
