@@ -18,7 +18,7 @@
  * redriven, or after a while.
  *
  * Accidents survived: SIGKILL, SIGQUIT (another process crashed) and SIGTERM blame
- * nobody; a crash in the handler ends the process as it would have ended; a
+ * nobody, nor does a full disk; a crash in the handler ends the process as it would have ended; a
  * stack that overflowed (the handler has one of its own); a file of another
  * version, or half a file, is passed over; the same file counted twice.
  */
@@ -102,6 +102,22 @@ void
 oe_quarantine_at_requests(void)
 {
 	at = AT_REQUESTS;
+}
+
+/* To be short of memory is not among them: an event may be larger than that. */
+void
+oe_quarantine_error(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
+		case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
+			oe_quarantine_at_nothing();
+			break;
+		default:
+			if (sqlerrcode == ERRCODE_DISK_FULL)
+				oe_quarantine_at_nothing();
+	}
 }
 
 void

@@ -36,6 +36,9 @@ extern void oe_quarantine_at_nothing(void);
 /* It is at any of the requests under way, which oe_dispatch_in_flight tells. */
 extern void oe_quarantine_at_requests(void);
 
+/* An error ends this process: one of the surroundings has no event to blame. */
+extern void oe_quarantine_error(int sqlerrcode);
+
 /* This process is being ended: whatever it is at is not to blame.  Safe in a signal handler. */
 extern void oe_quarantine_ending(void);
 

@@ -447,12 +447,21 @@ oe_worker_main(Datum arg)
 	MemoryContextSwitchTo(round_context);
 	if (oe_my_index == 0)
 		oe_take_over();
-	while (!shutdown_requested)
+	PG_TRY();
 	{
-		MemoryContextSwitchTo(round_context);
-		one_round();
-		MemoryContextReset(round_context);
+		while (!shutdown_requested)
+		{
+			MemoryContextSwitchTo(round_context);
+			one_round();
+			MemoryContextReset(round_context);
+		}
 	}
+	PG_CATCH();
+	{
+		oe_quarantine_error(geterrcode());
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 
 	/* what was delivered shall not be delivered again, nor what was answered just now */
 	oe_dispatch_drive(http);

@@ -119,6 +119,29 @@ $receiver->rules;
 $receiver->control({ release => JSON::PP::true() });
 $receiver->wait_for('/slow', accepted => 1);
 
+# ---------- an error of the surroundings
+
+sub errors
+{
+	return scalar(() = slurp_file($node->logfile) =~ /ERROR:  as if the disk were full/g);
+}
+
+$node->create_endpoint($receiver, 'full', event_types => ['full.*'], retry_schedule => ['10 ms', '10 ms']);
+$receiver->rules({ path => '/full', status => 400 });
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN RAISE EXCEPTION 'as if the disk were full' USING ERRCODE = 'disk_full'; END $$;
+	CREATE TRIGGER refuse BEFORE INSERT ON order_engine.delivery_retry EXECUTE FUNCTION refuse();
+	CREATE TRIGGER refuse BEFORE INSERT ON order_engine.delivery_dead EXECUTE FUNCTION refuse()});
+$node->emit('full', type => 'full.event');
+poll_until('an error, and another one', sub { errors() > 1 });
+is($node->value('SELECT count(*) FROM order_engine.delivery_crash'), '1', 'a full disk blames nobody');
+$receiver->rules;
+$node->safe_psql('postgres', q{
+	DROP TRIGGER refuse ON order_engine.delivery_retry;
+	DROP TRIGGER refuse ON order_engine.delivery_dead});
+$receiver->wait_for('/full', accepted => 1);
+
 # ---------- an event that cannot be read
 
 $node->safe_psql('postgres', q{
