@@ -56,6 +56,7 @@ static dlist_head under_way = DLIST_STATIC_INIT(under_way);
  * one waits for the others to end, or is under way and the others wait for it.
  */
 static TimestampTz lonely_since = 0;	/* 0: none */
+static bool lonely_under_way = false;
 
 static oe_signer signer;
 static MemoryContext request_context = NULL;	/* reset after each turn */
@@ -482,7 +483,10 @@ end_attempt(Attempt *a, const OeHttpResult *result, TimestampTz now)
 	endpoint->in_flight--;
 	oe_in_flight--;
 	if (a->lonely)
+	{
 		lonely_since = 0;
+		lonely_under_way = false;
+	}
 	if (endpoint->wait_until == DT_NOEND)
 		endpoint->wait_until = 0;
 	count_result(outcome);
@@ -564,18 +568,23 @@ waits_for_batch(OeEndpoint *endpoint, const OeDelivery *d, TimestampTz now)
 /*
  * Who may have crashed the worker waits until nothing else is under way, and
  * everybody else until that one is done; but nobody for long, because what is
- * under way may hang.
+ * under way may hang.  Only two such are never under way together: of them nobody
+ * could tell which it was, and one that hangs would be blamed for the other's
+ * crashes until it is in quarantine, too.
  */
 static bool
 waits_for_loneliness(bool suspect, TimestampTz now)
 {
-	if (lonely_since != 0 && now >= TimestampTzPlusMilliseconds(lonely_since, LONELY_MS))
-		return false;
+	bool		patient = lonely_since == 0 ||
+		now < TimestampTzPlusMilliseconds(lonely_since, LONELY_MS);
+
 	if (!suspect)
-		return lonely_since != 0;
+		return lonely_since != 0 && patient;
+	if (lonely_under_way)
+		return true;
 	if (lonely_since == 0)
 		lonely_since = now;
-	return oe_in_flight > 0;
+	return oe_in_flight > 0 && patient;
 }
 
 static bool
@@ -584,6 +593,7 @@ send_one(OeHttp *http, OeEndpoint *endpoint, int max_in_flight, TimestampTz now)
 	OeDelivery *d;
 	Attempt    *a;
 	bool		probe;
+	bool		suspect;
 	TimestampTz wait;
 	oe_transport refusal = OE_TRANSPORT_OK;
 	int			crashes;
@@ -602,11 +612,14 @@ send_one(OeHttp *http, OeEndpoint *endpoint, int max_in_flight, TimestampTz now)
 	if (waits_for_batch(endpoint, d, now))
 		return false;
 	crashes = oe_quarantine_crashes(endpoint->endpoint_id, &d->place.id);
-	if (waits_for_loneliness(crashes > 0 && crashes < OE_CRASHES_ALLOWED, now))
+	suspect = crashes > 0 && crashes < OE_CRASHES_ALLOWED;
+	if (waits_for_loneliness(suspect, now))
 		return false;
 	if (!oe_health_permit(endpoint->health, &endpoint->policy, now, &probe, &wait))
 	{
 		forgive_after_opening(endpoint, now);
+		if (suspect)
+			lonely_since = 0;	/* it does not go now, so nobody waits for it */
 
 		/* 0: a request of ours has to end, and that sets it back */
 		endpoint->wait_until = wait != 0 ? wait : DT_NOEND;
@@ -614,7 +627,8 @@ send_one(OeHttp *http, OeEndpoint *endpoint, int max_in_flight, TimestampTz now)
 	}
 
 	a = take_deliveries(endpoint, d, probe, now);
-	a->lonely = crashes > 0;
+	a->lonely = suspect;
+	lonely_under_way = lonely_under_way || suspect;
 	endpoint->in_flight++;
 	oe_in_flight++;
 	if (crashes >= OE_CRASHES_ALLOWED)
