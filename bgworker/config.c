@@ -451,15 +451,17 @@ unblock(OeEndpoint *endpoint)
  * While one is another's, nothing is sent to any: where they are in the log is
  * worked out for all together when the database is adopted.
  *
- * What the worker has in memory, such as places in the log, is void when that
- * changes, so the process ends then and another one begins.
+ * What a worker has in memory, such as places in the log, is void when its database
+ * becomes a copy, so the process ends then and another one begins.  While it was one
+ * from the beginning nothing was read, so when it is adopted the worker can go on:
+ * of one that was started by hand there would be no other.
  */
 static bool
 is_copy(void)
 {
 	static SPIPlanPtr plan = NULL;
-	static bool known = false;
-	static bool was_copy = false;
+	static bool reported = false;
+	static bool was_none = false;
 	bool		copy;
 
 	copy = oe_worker_execute(&plan,
@@ -467,15 +469,15 @@ is_copy(void)
 							 " WHERE owner <> order_engine.database_identity() LIMIT 1",
 							 0, NULL, NULL, NULL, SPI_OK_SELECT) > 0;
 	SPI_freetuptable(SPI_tuptable);
-	if (copy && !known)
+	if (copy && !reported)
 		ereport(LOG,
 				(errmsg("order_engine does not send to endpoints of database %u that it has as a copy of another database",
 						MyDatabaseId),
 				 errhint("Call order_engine.adopt_database() there if it shall.")));
-	if (known && copy != was_copy)
+	if (copy && was_none)
 		oe_config_outdated = true;
-	known = true;
-	was_copy = copy;
+	reported = copy;
+	was_none = was_none || !copy;
 	return copy;
 }
 
@@ -576,7 +578,7 @@ oe_config_load(void)
 		return;
 	oe_worker_begin("reading endpoints");
 	endpoint_relid = oe_relid(OE_REL_ENDPOINT);
-	if (is_copy() || oe_config_outdated)
+	if (is_copy())
 	{
 		oe_worker_commit();
 		return;

@@ -15,8 +15,8 @@ extern void oe_config_load(void);
 extern bool oe_config_changed;
 
 /*
- * Set by oe_config_load: the database became a copy of another one, or ceased to
- * be one, and this process must end.
+ * Set by oe_config_load: the database became a copy of another one, and this
+ * process must end.
  */
 extern bool oe_config_outdated;
 

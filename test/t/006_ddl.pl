@@ -8,6 +8,7 @@ use warnings FATAL => 'all';
 use JSON::PP ();
 use OrderEngine qw(poll_until);
 use OrderEngine::Receiver;
+use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -180,6 +181,16 @@ $bare->call('start_worker', {});
 $bare->emit_many("'bare'", 1, 100);
 my $stats = $receiver->wait_for('/bare', accepted => 102);
 is($stats->{duplicates}, 0, 'another goes on where it stopped');
+
+# in a copy; there is nobody who would start another worker
+$bare->safe_psql('postgres', q{UPDATE order_engine.endpoint SET owner = owner || '/copy'});
+poll_until('the worker to end', sub { !defined $bare->worker_pid });
+$pid = $bare->call('start_worker', {});
+poll_until('word that it is a copy', sub { slurp_file($bare->logfile) =~ /that it has as a copy of another database/ });
+is($bare->value('SELECT order_engine.adopt_database()'), 't', 'the copy is adopted');
+$id = $bare->emit('adopted');
+$receiver->wait_for_id('/bare', $id);
+is($bare->worker_pid, $pid, 'the worker goes on in what was a copy');
 $bare->safe_psql('postgres', 'DROP EXTENSION order_engine');
 poll_until('the worker to end', sub { !defined $bare->worker_pid });
 pass('it ends with the extension');
