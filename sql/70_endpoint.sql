@@ -512,6 +512,10 @@ DECLARE
 	dropped integer := order_engine.endpoint_id(name);
 	was_dump boolean := order_engine.is_dump();
 BEGIN
+	IF was_dump THEN
+		-- of two that are dropped at once one must see that it is the last
+		LOCK TABLE order_engine.endpoint IN SHARE ROW EXCLUSIVE MODE;
+	END IF;
 	-- the worker removes what it writes for the endpoint from now on
 	DELETE FROM order_engine.endpoint WHERE endpoint_id = dropped;
 	DELETE FROM order_engine.delivery_retry WHERE endpoint_id = dropped;
