@@ -114,10 +114,4 @@ typedef struct OeRestock
 extern void oe_stock_restock(const OeRestock *items, int n, int64 reference_id,
 							 const char *reason, TimestampTz at);
 
-/*
- * Gives back up to "limit" rows of cart reservations that are past their limit,
- * except those that somebody else is just changing; returns how many.
- */
-extern int	oe_stock_sweep_expired(int limit);
-
 #endif							/* OE_STOCK_H */

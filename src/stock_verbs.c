@@ -198,8 +198,12 @@ lock_free_stock(OeHeld *held, int n)
 	return kept == 0 && oe_lock_wait ? n : kept;
 }
 
-int
-oe_stock_sweep_expired(int limit)
+/*
+ * Gives back up to "limit" rows of cart reservations that are past their limit,
+ * except those that somebody else is just changing; returns how many.
+ */
+static int
+expire(int limit)
 {
 	/* an order that expires is told so by its machine, which releases its stock itself */
 	static OeQuery query = {
@@ -240,5 +244,5 @@ oe_expire_reservations(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be positive", "batch")));
 	PreventCommandIfReadOnly("expire_reservations()");
-	PG_RETURN_INT32(oe_stock_sweep_expired(batch));
+	PG_RETURN_INT32(expire(batch));
 }
