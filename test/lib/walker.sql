@@ -143,8 +143,8 @@ BEGIN
 		INSERT INTO walk.gateway
 		SELECT t.transaction_id, t.kind, CASE WHEN random() < 0.75 THEN 'success' ELSE 'failure' END, t.requested,
 			'ref-' || t.transaction_id
-		FROM (SELECT * FROM order_engine.payment_transaction
-			WHERE state IN ('initial', 'pending') AND kind <> 'chargeback'
+		FROM (SELECT p.* FROM order_engine.payment_transaction p
+			WHERE p.state IN ('initial', 'pending') AND p.kind <> 'chargeback'
 			ORDER BY random() LIMIT 3) t
 		ORDER BY t.transaction_id		-- for another gateway may decide the same
 		ON CONFLICT DO NOTHING;
