@@ -488,7 +488,8 @@ sub wait_for_worker
 =head2 $node->kill_worker([$database])
 
 Kills a database's worker with signal 9 and returns the process id it had. The
-postmaster then restarts every process of the server.
+postmaster then restarts every process of the server; it has begun with that when
+this returns, so that wait_until_up waits for the server of after the crash.
 
 =cut
 
@@ -496,8 +497,12 @@ sub kill_worker
 {
 	my ($self, $database) = @_;
 	my $pid = $self->wait_for_worker($database);
+	my $witness = $self->session;
 
+	$witness->query('SELECT 1');
+	$witness->send('SELECT pg_sleep(3600)');
 	kill('KILL', $pid) == 1 or croak "could not kill worker $pid: $!";
+	$witness->receive;    # nothing: the connection ends
 	return $pid;
 }
 
