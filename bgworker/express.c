@@ -220,6 +220,9 @@ target(OeCursor *cursor, OeSnapshot *newest)
 	{
 		OeLane	   *partner = first->partner;
 
+		/* as a restart finds it that came before its record said it was on the way there */
+		if (!oe_snapshot_covers(cursor->place.seen, first->split->from))
+			return first->split->from;
 		if (!first->by_birth)
 			return NULL;
 		if (!partner->closing)

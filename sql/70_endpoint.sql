@@ -353,7 +353,7 @@ BEGIN
 	PERFORM order_engine.check_client_certificate(e.client_certificate, nullif(client_key, ''));
 	key := order_engine.make_secret(secret);
 
-	IF order_engine.is_copy() THEN
+	IF order_engine.is_copy() AND NOT pg_is_in_recovery() THEN
 		RAISE EXCEPTION 'this database is a copy of another one' USING
 			ERRCODE = 'object_not_in_prerequisite_state',
 			DETAIL = 'It has endpoints that belong to the original.',
