@@ -4,7 +4,8 @@
 CREATE TEMP VIEW member AS
 SELECT d.classid, d.objid
 FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
-WHERE e.extname = 'order_engine' AND d.deptype = 'e';
+WHERE e.extname = 'order_engine' AND d.deptype = 'e'
+	AND d.classid <> 'pg_type'::regclass;		-- 17 and later name the types of tables, too
 
 -- there is something to look at
 SELECT count(*) > 60 AS objects FROM member;
