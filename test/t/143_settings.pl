@@ -155,8 +155,11 @@ sub deliver
 	ok($request->{verified}, "signed for $name");
 	# when the order expired is the worker's doing, too
 	my $history = $node->value("SELECT event, actor, tenant FROM order_engine.history WHERE order_id = $order ORDER BY seq");
-	return join("\n", $history, @bodies) =~ s/[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}/ID/gr
+	my $text = join("\n", $history, @bodies) =~ s/[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}/ID/gr
 	  =~ s/\b$order\b/ORDER/gr =~ s/20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(Z|\+00:00)/TIME$1/gr;
+
+	# different aggregates go side by side
+	return join("\n", sort split(/\n/, $text));
 }
 
 my $delivered = deliver('as_ever');
