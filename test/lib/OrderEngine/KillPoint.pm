@@ -194,7 +194,8 @@ sub before_reading
 	return _kill($self->{worker});
 }
 
-# In the transaction that reads the log.
+# In a transaction that reads the log, mostly the one that reads on; but it may as
+# well be one that reads an event again, and then there is no other.
 sub reading
 {
 	my ($self) = @_;
@@ -202,7 +203,7 @@ sub reading
 
 	$holder->query('BEGIN; LOCK TABLE ONLY order_engine.outbox IN ACCESS EXCLUSIVE MODE');
 	my $at = _kill($self->_stop_where(
-		q{backend_type = 'order_engine worker' AND query = 'reading the outbox' AND wait_event_type = 'Lock'}));
+		q{backend_type = 'order_engine worker' AND wait_event_type = 'Lock'}));
 	$holder->quit;
 	return $at;
 }
