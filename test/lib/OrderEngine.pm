@@ -506,6 +506,48 @@ sub kill_worker
 	return $pid;
 }
 
+=head2 $node->kill_server([@stopped])
+
+Kills the postmaster with signal 9, then the processes of the server that are
+stopped, and waits until every other has seen that and ended: as long as one is
+there, the server cannot be started again.
+
+=cut
+
+sub kill_server
+{
+	my ($self, @stopped) = @_;
+	my ($postmaster) = PostgreSQL::Test::Utils::slurp_file($self->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	my @children = map { m{^/proc/(\d+)/} } grep {
+		(eval { PostgreSQL::Test::Utils::slurp_file($_) } // '') =~ /\) \S $postmaster /
+	} glob('/proc/[0-9]*/stat');
+
+	$self->kill9;
+	kill('KILL', @stopped);
+	poll_until('the server\'s processes to end', sub { return !grep { -e "/proc/$_" } $postmaster, @children; });
+	return;
+}
+
+=head2 $node->start(%options)
+
+As PostgreSQL::Test::Cluster has it; tells at once why a server does not start.
+
+=cut
+
+sub start
+{
+	my ($self, %options) = @_;
+	my $offset = -s $self->logfile // 0;
+	my $started = $self->SUPER::start(%options, fail_ok => 1);
+
+	if (!$started && !$options{fail_ok})
+	{
+		Test::More::diag(substr(PostgreSQL::Test::Utils::slurp_file($self->logfile), $offset));
+		Test::More::BAIL_OUT('the server does not start');
+	}
+	return $started;
+}
+
 =head2 $node->wait_until_up([$database])
 
 Waits until the server takes connections, for instance after a crash.

@@ -5,6 +5,7 @@
 use strict;
 use warnings FATAL => 'all';
 
+use List::Util qw(sum0);
 use OrderEngine qw(poll_until);
 use OrderEngine::Load qw($long cpu_seconds start_writers);
 use OrderEngine::Receiver;
@@ -64,7 +65,8 @@ $receiver->rules(map { { path => $_, delay_ms => [ 0, 20 ] } } qw(/ordered /few)
 $node->create_endpoint($receiver, 'ordered', %wide);
 $node->create_endpoint($receiver, 'few', max_in_flight => 6);
 $node->create_endpoint($receiver, 'unordered', ordering => 'none');
-$node->create_endpoint($receiver, 'limited', event_types => ['item.go'], rate => 200, burst => 10);
+$node->create_endpoint($receiver, 'limited', event_types => ['item.go'], max_in_flight => 16,
+	rate => 200, burst => 10);
 
 my $begin = time;
 end_load(begin_load());
@@ -88,7 +90,9 @@ my @seconds = @{ $limited->{per_second} };
 shift @seconds;
 pop @seconds;
 diag("a rate of 200 over all workers, second by second: @seconds");
-is(scalar(grep { $_ > 1.05 * 200 + 10 } @seconds), 0, 'the rate holds over all workers');
+# what was sent before a second began may arrive in it, when the receiver had to wait for a processor
+is(join(' ', grep { $_ > 1.05 * 200 + 10 + 16 } @seconds), '', 'the rate holds over all workers');
+cmp_ok(sum0(@seconds) / @seconds, '<=', 1.05 * 200, 'and in the mean');
 is("$limited->{overlaps} $limited->{out_of_order}", '0 0', 'limited: in order');
 $node->call('drop_endpoint', { name => $_ }) foreach qw(limited few unordered);
 

@@ -309,21 +309,12 @@ sub launcher
 	return _kill($self->_watch(q{backend_type = 'order_engine launcher'}));
 }
 
-# Every process of the server must see by itself that the postmaster is gone: as
-# long as one is there, it cannot be started again.
 sub postmaster
 {
 	my ($self) = @_;
-	my $node = $self->{node};
-	my ($postmaster) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-	my @children = map { m{^/proc/(\d+)/} } grep {
-		(eval { PostgreSQL::Test::Utils::slurp_file($_) } // '') =~ /\) \S $postmaster /
-	} glob('/proc/[0-9]*/stat');
 	my $at = time();
 
-	$node->kill9;
-	kill('KILL', @{ $self->{also} });
-	poll_until('the server\'s processes to end', sub { return !grep { -e "/proc/$_" } @children; });
+	$self->{node}->kill_server(@{ $self->{also} });
 	$self->{orphans} = time() - $at;
 	$self->{down} = 1;
 	return $at;
