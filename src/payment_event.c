@@ -34,7 +34,8 @@ oe_payment_describe(const OePart *part, JsonbParseState **payload)
 		oe_jsonb_push_int64(payload, "attempts", attempts);
 	if (!part->nulls[Anum_payment_next_attempt_at - 1])
 	{
-		char		iso[MAXDATELEN + 1];
+		/* the payload keeps the pointer until it is finished, long after we are back */
+		char	   *iso = palloc(MAXDATELEN + 1);
 
 		oe_jsonb_push_text(payload, "next_attempt_at",
 						   JsonEncodeDateTime(iso, part->values[Anum_payment_next_attempt_at - 1],

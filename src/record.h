@@ -52,7 +52,10 @@ extern void oe_record_order_event(const OeOrder *order, OeRecord *record, Jsonb 
 struct OePart;
 extern void oe_record_part_event(const OeOrder *order, const struct OePart *part, OeRecord *record);
 
-/* Adds a member to an object that is being pushed; a NULL string or jsonb adds nothing. */
+/*
+ * Adds a member to an object that is being pushed; a NULL string or jsonb adds nothing.
+ * What is given is not copied: it has to last until JsonbValueToJsonb().
+ */
 extern void oe_jsonb_push_text(JsonbParseState **state, const char *key, const char *value);
 extern void oe_jsonb_push_int64(JsonbParseState **state, const char *key, int64 value);
 extern void oe_jsonb_push_numeric(JsonbParseState **state, const char *key, Numeric value);

@@ -173,7 +173,8 @@ SELECT * FROM pay WHERE id = :id;
 SELECT * FROM trans WHERE id = :id;
 SELECT * FROM money WHERE id = :id;
 SELECT seq, type, "from", "to", kind, amount, reason FROM event WHERE id = :id;
-SELECT payload -> 'attempt' AS attempt, payload -> 'attempts' AS attempts, payload ->> 'order' AS "order" FROM order_engine.outbox
+SELECT payload -> 'attempt' AS attempt, payload -> 'attempts' AS attempts, payload ->> 'order' AS "order",
+	(payload ->> 'next_attempt_at')::timestamptz BETWEEN created_at AND created_at + interval '1 day' AS planned FROM order_engine.outbox
 WHERE type IN ('payment.failed', 'payment.attempt_failed') AND aggregateid = :'id' ORDER BY aggregate_seq;
 SELECT reserved FROM order_engine.stock WHERE sku = 'A';
 SELECT pg_temp.first_line(format($$SELECT order_engine.request_payment(%s, 'capture')$$, :id)) LIKE 'OE002%cancelled' AS dead;
