@@ -528,6 +528,33 @@ sub kill_server
 	return;
 }
 
+=head2 $node->stop_walwriter
+
+Stops the WAL writer with SIGSTOP, so that only who commits writes to disk, and
+returns its process id. It is stopped where it rests: while it writes it holds a
+lock, and everybody would wait for it.
+
+=cut
+
+sub stop_walwriter
+{
+	my ($self) = @_;
+	my $walwriter = sub {
+		my ($column) = @_;
+		return $self->value(qq{SELECT $column FROM pg_stat_activity WHERE backend_type = 'walwriter'});
+	};
+
+	return poll_until('the WAL writer to rest', sub {
+		my $pid = $walwriter->('pid');
+
+		return 0 if $pid eq '';    # not after a start that was just now
+		kill('STOP', $pid) == 1 or croak "could not stop the WAL writer: $!";
+		return $pid if $walwriter->('wait_event') eq 'WalWriterMain';
+		kill('CONT', $pid);
+		return 0;
+	});
+}
+
 =head2 $node->start(%options)
 
 As PostgreSQL::Test::Cluster has it; tells at once why a server does not start.

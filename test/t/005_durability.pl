@@ -33,13 +33,12 @@ foreach my $round (1 .. 3)
 {
 	$node->wait_for_worker;
 	$receiver->rules({ path => '/shop', action => 'hang' });
-	my $walwriter = poll_until('the WAL writer', sub { $node->value($walwriter_sql) });
 	my $before = $receiver->stats('/shop')->{unique};
 	my $writer = $node->session;
 
 	# a process that is stopped can be killed; the crash that follows undoes what
 	# is not on disk
-	kill('STOP', $walwriter) == 1 or die "could not stop the WAL writer: $!";
+	my $walwriter = $node->stop_walwriter;
 	$writer->query('SET synchronous_commit = off');
 	$writer->query(
 		"SELECT order_engine.emit('test', '$round ' || i, 'test.event', '{}') FROM generate_series(1, 20) i");

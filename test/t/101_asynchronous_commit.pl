@@ -62,8 +62,7 @@ foreach my $round (1 .. $rounds)
 	$receiver->wait_for('/shop', accepted => $known + 200);
 
 	# it would save what the crash shall undo; a process that is stopped can be killed
-	my $walwriter = $node->value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
-	kill('STOP', $walwriter) == 1 or die "could not stop the WAL writer: $!";
+	my $walwriter = $node->stop_walwriter;
 	$point->hit($name, $walwriter);
 	$point->wait_until_back;
 	$crash->collect;
