@@ -25,6 +25,7 @@ short=
 check_failures=0
 check_tests=0
 check_logs=
+check_kept=
 check_name=${0##*/}
 
 check_options()
@@ -47,8 +48,10 @@ check_options()
 check_server()
 {
 	setup
-	check_kept=$OE_BUILD/checks/$check_name
-	rm -rf "$check_kept"
+	if [ -z "$check_kept" ]; then
+		check_kept=$OE_BUILD/checks/$check_name
+		rm -rf "$check_kept"
+	fi
 	server_source "$1"
 	SECONDS=0
 }
