@@ -24,7 +24,7 @@ my $receiver = OrderEngine::Receiver->new;
 
 OrderEngine::Load::prepare($node);
 $node->safe_psql('postgres', 'CREATE DATABASE elsewhere');
-$node->create_endpoint($receiver, 'shop', max_in_flight => 64);
+$node->create_endpoint($receiver, 'shop', max_in_flight => 64, timeout => '3 min');
 my $accepted = 0;
 
 # Emits for so long; gives rate and latencies.
