@@ -98,10 +98,12 @@ setup_missing_packages()
 }
 
 # apt-get without a question.  A first PostgreSQL on a machine must not leave a
-# default cluster behind, so the packages are told so while they install.
+# default cluster behind, and no package a running service, so they are told so
+# while they install.
 setup_apt_install()
 {
 	local sudo=() conf=/etc/postgresql-common/createcluster.d/order_engine.conf status=0
+	local policy=/usr/sbin/policy-rc.d
 
 	command -v apt-get >/dev/null ||
 		setup_fail "these Debian packages (or their like) are missing: $*"
@@ -119,6 +121,12 @@ setup_apt_install()
 		;;
 	*) conf= ;;
 	esac
+	if [ -e "$policy" ]; then
+		policy=
+	else
+		printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee "$policy" >/dev/null
+		"${sudo[@]}" chmod 755 "$policy"
+	fi
 
 	# A broken third-party source fails the update and hurts nothing else.
 	"${sudo[@]}" apt-get -qq -o DPkg::Lock::Timeout=300 update ||
@@ -128,6 +136,7 @@ setup_apt_install()
 		install "$@" >"$OE_BUILD/apt.log" 2>&1 || status=$?
 
 	[ -z "$conf" ] || "${sudo[@]}" rm -f "$conf"
+	[ -z "$policy" ] || "${sudo[@]}" rm -f "$policy"
 	if [ "$status" != 0 ]; then
 		tail -n 30 "$OE_BUILD/apt.log" >&2
 		setup_fail "apt-get could not install: $*"
@@ -141,21 +150,22 @@ setup_npm()
 
 	exec {lock}>"$OE_BUILD/npm.lock"
 	flock "$lock"
-	setup_modules_ready || setup_npm_install
+	setup_modules_ready || setup_npm_install "$setup_top/test/lib" "$OE_BUILD/npm" 'the receiver'
 	exec {lock}>&-
 }
 
+# Installs what package.json and its lock in folder $1 name into folder $2; it is for $3.
 setup_npm_install()
 {
-	echo 'set-up: installing the npm packages of the receiver'
-	rm -rf "$OE_BUILD/npm"
-	mkdir -p "$OE_BUILD/npm"
-	cp "$setup_top/test/lib/package.json" "$setup_top/test/lib/package-lock.json" "$OE_BUILD/npm/"
-	(cd "$OE_BUILD/npm" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) \
-		>"$OE_BUILD/npm.log" 2>&1 || {
-		tail -n 30 "$OE_BUILD/npm.log" >&2
-		rm -rf "$OE_BUILD/npm"
-		setup_fail 'npm could not install the packages of the receiver'
+	echo "set-up: installing the npm packages of $3"
+	rm -rf "$2"
+	mkdir -p "$2"
+	cp "$1/package.json" "$1/package-lock.json" "$2/"
+	(cd "$2" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) \
+		>"$2.log" 2>&1 || {
+		tail -n 30 "$2.log" >&2
+		rm -rf "$2"
+		setup_fail "npm could not install the packages of $3"
 	}
 }
 

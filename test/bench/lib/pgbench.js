@@ -1,0 +1,122 @@
+/*
+ * pgbench.js
+ *		One run of pgbench, and what it says of it.
+ *
+ * { server, db, script | scripts: [{ file | text, weight }], clients, jobs, seconds,
+ *	 transactions, rate, log, init, mode, define, maxTries, mayFail, env }
+ *
+ * "script" is a file of test/bench/sql, without the folder, or the text itself.
+ * "init" is SQL to run first, not measured.  "transactions" (for each client)
+ * stands in place of "seconds".  Returns { tps, failed, deadlocks, serialization,
+ * aborted, transactions, errors, latency, scripts }; with "log", latency holds
+ * milliseconds: p50, p95, p99, p999, max, mean, n (with "rate": from the time at
+ * which the transaction was due), and "samples" them all.
+ */
+'use strict';
+
+const fs = require('fs');
+const path = require('path');
+const { run } = require('./process');
+const { percentiles } = require('./rounds');
+
+const SQL = path.join(__dirname, '..', 'sql');
+
+let runs = 0;
+
+function scriptFile(script, dir)
+{
+	if (script.file !== undefined)
+		return path.join(SQL, script.file);
+
+	const file = path.join(dir, `script${fs.readdirSync(dir).length}.sql`);
+
+	fs.writeFileSync(file, script.text);
+	return file;
+}
+
+/* A lone script: the name of a file, or, with a blank in it, text. */
+const lone = (script) => [/\s/.test(script) ? { text: script } : { file: script }];
+
+function readLogs(dir, prefix)
+{
+	const latencies = [];
+	const byScript = [];
+
+	for (const file of fs.readdirSync(dir).filter((name) => name.startsWith(prefix)))
+	{
+		for (const line of fs.readFileSync(path.join(dir, file), 'utf8').split('\n'))
+		{
+			/* client, transaction, time, script, epoch, microseconds[, lag]; "time" is a word when it failed */
+			const field = line.split(' ');
+			const time = Number(field[2]) / 1000;
+
+			if (field.length < 6 || Number.isNaN(time))
+				continue;
+			latencies.push(time);
+			(byScript[Number(field[3])] ??= []).push(time);
+		}
+	}
+	return { latencies, byScript };
+}
+
+function parse(out)
+{
+	const number = (pattern) => { const found = pattern.exec(out); return found ? Number(found[1]) : 0; };
+
+	return {
+		tps: number(/^tps = ([0-9.]+) \(without initial/m),
+		transactions: number(/^number of transactions actually processed: ([0-9]+)/m),
+		failed: number(/^number of failed transactions: ([0-9]+)/m),
+		deadlocks: number(/^number of deadlock failures: ([0-9]+)/m),
+		serialization: number(/^number of serialization failures: ([0-9]+)/m),
+		latencyAverage: number(/^latency average = ([0-9.]+) ms/m)
+	};
+}
+
+async function pgbench(bench, options)
+{
+	const { server, db, seconds = bench.seconds, clients = 16, mode = 'prepared' } = options;
+	const jobs = Math.min(options.jobs ?? 2, clients);
+	const dir = path.join(bench.work, `pgbench${runs++}`);
+	const args = ['-n', '-M', mode, '-c', String(clients), '-j', String(jobs), '--failures-detailed',
+		'--max-tries', String(options.maxTries ?? 1)];
+
+	fs.mkdirSync(dir);
+	if (options.init !== undefined)
+		await server.sql(options.init, db);
+	for (const script of options.scripts ?? lone(options.script))
+		args.push('-f', `${scriptFile(script, dir)}@${script.weight ?? 1}`);
+	for (const [name, value] of Object.entries(options.define ?? {}))
+		args.push('-D', `${name}=${value}`);
+	if (options.transactions !== undefined)
+		args.push('-t', String(options.transactions));
+	else
+		args.push('-T', String(seconds));
+	if (options.rate !== undefined)
+		args.push('-R', String(options.rate));
+	if (options.log)
+		args.push('-l', '--log-prefix', path.join(dir, 'log'));
+
+	const env = { ...server.env(db), ...options.env };
+	const { status, stdout, stderr } = await run(server.program('pgbench'), args, { cwd: dir, env, statuses: [0, 1, 2] });
+	const result = parse(stdout);
+	const errors = stderr.split('\n').filter((line) => /error|ERROR|FATAL|aborted/.test(line));
+
+	result.aborted = errors.filter((line) => /aborted/.test(line)).length;
+	result.errors = errors;
+	if ((status !== 0 || result.tps === 0) && !options.mayFail)
+		throw new Error(`pgbench ended with ${status}: ${stderr.slice(0, 4000)}`);
+	if (options.log)
+	{
+		const { latencies, byScript } = readLogs(dir, 'log');
+
+		result.samples = latencies;
+		result.latency = percentiles(latencies);
+		result.scripts = byScript.map(percentiles);
+		result.scriptSamples = byScript;
+	}
+	fs.rmSync(dir, { recursive: true });
+	return result;
+}
+
+module.exports = { pgbench };
