@@ -1,0 +1,78 @@
+/*
+ * shop.js
+ *		The workload of the figures about orders: products, stock, and how an order of
+ *		three lines is placed, by us and by hand.  See sql/shop.sql.
+ */
+'use strict';
+
+const fs = require('fs');
+const path = require('path');
+
+const SQL = path.join(__dirname, '..', 'sql');
+
+const FORMS = ['statements', 'pipelined', 'plpgsql', 'cte'];
+
+const TABLES = ['product', 'orders', 'order_line', 'stock', 'reservation', 'stock_movement', 'idempotency_key',
+	'history', 'outbox'];
+
+const read = (name) => fs.readFileSync(path.join(SQL, name), 'utf8');
+
+/* Without history and ledger. */
+const lean = (text) => text.replace(/^\s*(--|\/\*) full[^]*?\/full.*\n/gm, '');
+
+/*
+ * SKU-1001 to SKU-9999, each with a million units.  An order takes one of each third, so its
+ * lines are sorted as they come, and no form has to sort them.
+ */
+async function stockUp(server, db)
+{
+	await server.sql(`
+		SELECT count(order_engine.upsert_product('SKU-' || n, 'Product ' || n, 9.99, 'EUR')) FROM generate_series(1001, 9999) n;
+		SELECT count(order_engine.adjust_stock('SKU-' || n, 'default', 1000000, 'benchmark')) FROM generate_series(1001, 9999) n;
+		VACUUM ANALYZE order_engine.stock, order_engine.product`, db);
+}
+
+/*
+ * A schema of its own with the tables of the extension.  Some orders are in it before anything is
+ * measured: plans that were made for empty tables read them from end to end.
+ */
+async function openShop(server, db, schema, { withoutHistory = false } = {})
+{
+	const text = read('shop.sql');
+
+	await server.sql(`CREATE SCHEMA ${schema}; SET search_path = ${schema};
+		${withoutHistory ? lean(text) : text}
+		SELECT count(place('customer', ARRAY['SKU-1001'], ARRAY[1], 'EUR', 'first-' || n)) FROM generate_series(1, 2000) n`, db);
+	for (const table of TABLES)
+		await server.sql(`VACUUM ANALYZE ${schema}.${table}`, db);
+}
+
+/* The same for ours. */
+async function openOurs(server, db)
+{
+	await stockUp(server, db);
+	await server.sql(`SELECT count(order_engine.place_order('customer', '[{"sku": "SKU-1001", "quantity": 1}]', 'EUR',
+		idempotency_key => 'first-' || n)) FROM generate_series(1, 2000) n`, db);
+	for (const table of TABLES)
+		await server.sql(`VACUUM ANALYZE order_engine.${table}`, db);
+}
+
+/* The script of one form: "ours" or one of FORMS. */
+function placeScript(form, { withoutHistory = false } = {})
+{
+	const text = read(form === 'ours' ? 'place.sql' : `place_${form}.sql`);
+
+	return [{ text: read('place_variables.sql') + (withoutHistory ? lean(text) : text) }];
+}
+
+/* What pgbench needs to work in a schema. */
+const inSchema = (schema) => ({ PGOPTIONS: `-c search_path=${schema},pg_catalog` });
+
+/* A wrong result is an error: see doc/operations.md for what these two look at. */
+async function verify(bench, server, db)
+{
+	for (const view of ['verify_orders', 'verify_stock'])
+		bench.check(`${view}() is not empty`, await server.number(`SELECT count(*) FROM order_engine.${view}()`, db) === 0);
+}
+
+module.exports = { FORMS, openOurs, openShop, placeScript, inSchema, verify };

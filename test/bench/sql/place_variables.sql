@@ -1,0 +1,5 @@
+\set c random(1, 100000)
+\set a random(1001, 3999)
+\set b random(4000, 6999)
+\set d random(7000, 9999)
+\set k random(1, 9000000000000000000)
