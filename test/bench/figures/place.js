@@ -28,7 +28,7 @@ async function run(bench)
 		for (const form of FORMS)
 		{
 			const schema = `shop_${form}${withoutHistory ? '_lean' : ''}`;
-			const seconds = withoutHistory ? Math.max(1, bench.seconds / 2) : bench.seconds;
+			const seconds = withoutHistory ? Math.max(2, bench.seconds / 2) : bench.seconds;
 
 			await openShop(server, db, schema, { withoutHistory });
 			variants[schema] = async () => (await bench.pgbench({ db, clients: CLIENTS, seconds,

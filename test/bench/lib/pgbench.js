@@ -61,10 +61,10 @@ function readLogs(dir, prefix)
 
 function parse(out)
 {
-	const number = (pattern) => { const found = pattern.exec(out); return found ? Number(found[1]) : 0; };
+	const number = (pattern, missing = 0) => { const found = pattern.exec(out); return found ? Number(found[1]) : missing; };
 
 	return {
-		tps: number(/^tps = ([0-9.]+) \(without initial/m),
+		tps: number(/^tps = ([0-9.]+) \(without initial/m, NaN),
 		transactions: number(/^number of transactions actually processed: ([0-9]+)/m),
 		failed: number(/^number of failed transactions: ([0-9]+)/m),
 		deadlocks: number(/^number of deadlock failures: ([0-9]+)/m),
@@ -91,7 +91,7 @@ async function pgbench(bench, options)
 	if (options.transactions !== undefined)
 		args.push('-t', String(options.transactions));
 	else
-		args.push('-T', String(seconds));
+		args.push('-T', String(Math.max(1, Math.round(seconds))));
 	if (options.rate !== undefined)
 		args.push('-R', String(options.rate));
 	if (options.log)
@@ -104,7 +104,7 @@ async function pgbench(bench, options)
 
 	result.aborted = errors.filter((line) => /aborted/.test(line)).length;
 	result.errors = errors;
-	if ((status !== 0 || result.tps === 0) && !options.mayFail)
+	if ((status !== 0 || Number.isNaN(result.tps)) && !options.mayFail)
 		throw new Error(`pgbench ended with ${status}: ${stderr.slice(0, 4000)}`);
 	if (options.log)
 	{

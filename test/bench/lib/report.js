@@ -78,6 +78,12 @@ class Report
 			ratio, goal, reached, note });
 	}
 
+	/* A number that goes into results.json only. */
+	add(given)
+	{
+		this.results.push({ figure: this.figure, median: median(given.ours), ...given });
+	}
+
 	/* An SVG of these lines; the numbers go into results.json as well. */
 	curve(given)
 	{
