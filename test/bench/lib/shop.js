@@ -12,6 +12,9 @@ const SQL = path.join(__dirname, '..', 'sql');
 
 const FORMS = ['statements', 'pipelined', 'plpgsql', 'cte'];
 
+/* How many orders there are before anything is measured, with the keys first-1 and so on. */
+const FIRST_ORDERS = 2000;
+
 const TABLES = ['product', 'orders', 'order_line', 'stock', 'reservation', 'stock_movement', 'idempotency_key',
 	'history', 'outbox'];
 
@@ -43,7 +46,7 @@ async function openShop(server, db, schema, { withoutHistory = false } = {})
 	await server.sql(`CREATE SCHEMA ${schema}; SET search_path = ${schema};
 		${withoutHistory ? lean(text) : text}
 		SELECT count(place('customer', ARRAY['SKU-1001', 'SKU-4000', 'SKU-7000'], ARRAY[1, 2, 1],
-			'EUR', 'first-' || n)) FROM generate_series(1, 2000) n`, db);
+			'EUR', 'first-' || n)) FROM generate_series(1, ${FIRST_ORDERS}) n`, db);
 	for (const table of TABLES)
 		await server.sql(`VACUUM ANALYZE ${schema}.${table}`, db);
 }
@@ -54,7 +57,7 @@ async function openOurs(server, db)
 	await stockUp(server, db);
 	await server.sql(`SELECT count(order_engine.place_order('customer', '[{"sku": "SKU-1001", "quantity": 1},
 		{"sku": "SKU-4000", "quantity": 2}, {"sku": "SKU-7000", "quantity": 1}]', 'EUR', idempotency_key => 'first-' || n))
-		FROM generate_series(1, 2000) n`, db);
+		FROM generate_series(1, ${FIRST_ORDERS}) n`, db);
 	for (const table of TABLES)
 		await server.sql(`VACUUM ANALYZE order_engine.${table}`, db);
 }
@@ -77,4 +80,4 @@ async function verify(bench, server, db)
 		bench.check(`${view}() is not empty`, await server.number(`SELECT count(*) FROM order_engine.${view}()`, db) === 0);
 }
 
-module.exports = { FORMS, stockUp, openOurs, openShop, placeScript, inSchema, verify };
+module.exports = { FIRST_ORDERS, FORMS, stockUp, openOurs, openShop, placeScript, inSchema, verify };
