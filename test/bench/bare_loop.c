@@ -2,11 +2,11 @@
  * bare_loop.c
  *	  The limit: how many signed POSTs a second libcurl can send from one thread.
  *
- *	  bare_loop URL REQUESTS CONCURRENCY
+ *	  bare_loop URL REQUESTS CONCURRENCY BYTES
  *
  * A plain loop over curl_multi_socket_action and epoll that does for each
  * request what any Standard Webhooks sender must: new id, time stamp,
- * HMAC-SHA256 and headers for a body of 500 bytes.  No database, no retries, no
+ * HMAC-SHA256 and headers for a body of BYTES bytes.  No database, no retries, no
  * order.  Prints requests per second.
  */
 #include <curl/curl.h>
@@ -18,8 +18,6 @@
 #include <sys/epoll.h>
 #include <time.h>
 
-#define BODY_BYTES	500
-
 static int	epfd;
 static CURLM *multi;
 static long timer_ms = -1;
@@ -28,7 +26,9 @@ static long finished = 0;
 static long failed = 0;
 static long total;
 static const char *url;
-static char body[BODY_BYTES + 1];
+static char *body;
+static long body_bytes;
+static char *text;				/* what is signed: id, time and body */
 static const unsigned char key[32] = "0123456789abcdef0123456789abcde";
 
 static int
@@ -69,7 +69,6 @@ static void
 start_request(CURL *easy)
 {
 	char		id[64];
-	char		text[1024];
 	char		header[256];
 	unsigned char mac[32];
 	unsigned char base64[64];
@@ -80,8 +79,9 @@ start_request(CURL *easy)
 	int			len;
 
 	snprintf(id, sizeof(id), "evt_%032lx", started);
-	len = snprintf(text, sizeof(text), "%s.%ld.%s", id, now, body);
-	HMAC(EVP_sha256(), key, sizeof(key), (unsigned char *) text, len, mac, &maclen);
+	len = sprintf(text, "%s.%ld.", id, now);
+	memcpy(text + len, body, body_bytes);
+	HMAC(EVP_sha256(), key, sizeof(key), (unsigned char *) text, len + body_bytes, mac, &maclen);
 	EVP_EncodeBlock(base64, mac, sizeof(mac));
 
 	headers = curl_slist_append(headers, "content-type: application/json");
@@ -134,15 +134,20 @@ main(int argc, char **argv)
 	int			concurrency;
 	int			running;
 
-	if (argc != 4)
+	if (argc != 5)
 	{
-		fprintf(stderr, "usage: bare_loop URL REQUESTS CONCURRENCY\n");
+		fprintf(stderr, "usage: bare_loop URL REQUESTS CONCURRENCY BYTES\n");
 		return 2;
 	}
 	url = argv[1];
 	total = atol(argv[2]);
 	concurrency = atoi(argv[3]);
-	memset(body, 'x', BODY_BYTES);
+	body_bytes = atol(argv[4]);
+	body = malloc(body_bytes);
+	text = malloc(body_bytes + 128);
+	if (body == NULL || text == NULL)
+		return 1;
+	memset(body, 'x', body_bytes);
 
 	curl_global_init(CURL_GLOBAL_ALL);
 	epfd = epoll_create1(0);
@@ -161,7 +166,7 @@ main(int argc, char **argv)
 		curl_easy_setopt(easy, CURLOPT_PROXY, "");
 		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body);
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long) BODY_BYTES);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, body_bytes);
 		curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
 		curl_easy_setopt(easy, CURLOPT_PRIVATE, NULL);
 		start_request(easy);

@@ -25,7 +25,8 @@ const { startServer } = require('./lib/server');
 const FIGURES = path.join(__dirname, 'figures');
 
 /* In this order they run; one that is not named here comes last. */
-const ORDER = ['place', 'transition', 'replay', 'hot_sku', 'baskets', 'emit', 'clients', 'growth', 'growth_full', 'users'];
+const ORDER = ['place', 'transition', 'replay', 'hot_sku', 'baskets', 'emit', 'clients', 'growth', 'growth_full', 'users',
+	'delivery', 'latency', 'writes', 'held', 'session', 'neighbours', 'payload', 'endpoints', 'backlog', 'backlog_huge'];
 
 function figures()
 {
