@@ -56,10 +56,11 @@ class Report
 	 * One line.  "ours" and "reference" hold a number for each round; the ratio is the
 	 * median of the ratios of the rounds, as what disturbs a round disturbs both.  The
 	 * goal is a bound of it; without a reference it is a bound of the median itself.
+	 * "peers" are shown beside it, { name: numbers }, and judge nothing.
 	 */
 	result(given)
 	{
-		const { measure, unit, ours, reference, referenceName, goal, better = 'higher', note } = given;
+		const { measure, unit, ours, reference, referenceName, goal, better = 'higher', peers = {}, note } = given;
 		const value = median(ours);
 		const ratio = reference === undefined ? undefined : ratioOf(ours, reference);
 		const judged = ratio ?? value;
@@ -71,11 +72,13 @@ class Report
 		if (goal !== undefined)
 			line += `, goal ${better === 'higher' ? '>=' : '<='} ${goal}: ${reached ? 'reached' : 'not reached'}`;
 		this.print(line);
+		for (const [name, numbers] of Object.entries(peers))
+			this.print(`    ${name.padEnd(42)} ${show(median(numbers)).padStart(9)} ${unit}${spread(numbers)}`);
 		if (note !== undefined)
 			this.print(`    ${note}`);
 		this.results.push({ figure: this.figure, measure, unit, better, median: value, ours,
 			reference_name: referenceName, reference_median: reference && median(reference), reference,
-			ratio, goal, reached, note });
+			ratio, goal, reached, peers, note });
 	}
 
 	/* A number that goes into results.json only. */
