@@ -9,11 +9,11 @@
  */
 'use strict';
 
-const { Outbox, BODY_BYTES } = require('../lib/outbox');
+const { Outbox, BODY_BYTES, scaled } = require('../lib/outbox');
 const { Peer, PEERS_NEED } = require('../lib/peers');
 const { buildBareLoop } = require('../lib/bare_loop');
 
-const EVENTS = 100000;
+const EVENTS = scaled(100000);
 const IN_FLIGHT = 64;
 
 async function run(bench)

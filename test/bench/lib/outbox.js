@@ -8,15 +8,19 @@
  */
 'use strict';
 
+const crypto = require('crypto');
 const { sleep } = require('./process');
 
 /* What an event's body has beside the text that fill() puts into it. */
-const BODY_WITHOUT_TEXT = 129;
+const BODY_WITHOUT_TEXT = 135;
 
 /* Of a body of so many bytes, as the limit and the peers send it. */
 const BODY_BYTES = 500;
 
 const LOOK_MS = 10;
+
+/* SCALE in the environment makes all numbers of events smaller, to see that a figure runs. */
+const scaled = (n) => Math.max(100, Math.round(n * Number(process.env.SCALE ?? 1)));
 
 /* What must be set where the time of a commit is asked for. */
 const COMMIT_TIMES = { track_commit_timestamp: 'on' };
@@ -59,14 +63,17 @@ class Outbox
 
 	/*
 	 * Emits n events, of 10,000 aggregates if there are so many, with bodies of
-	 * "bytes" bytes.  Of "types" each has its turn.
+	 * "bytes" bytes.  With "types", so many types of events take turns, numbered from 0.
 	 */
-	async fill(n, { bytes = BODY_BYTES, types = 1 } = {})
+	async fill(n, { bytes = BODY_BYTES, types } = {})
 	{
+		/* that cannot be compressed */
+		const text = crypto.randomBytes(bytes).toString('base64').slice(0, Math.max(0, bytes - BODY_WITHOUT_TEXT));
+
 		await this.rows(`SELECT count(order_engine.emit('item', to_char(n % 10000, 'FM00000'),
-				CASE WHEN $3::int = 1 THEN 'item.changed' ELSE 'item.changed_' || n % $3 END,
-				jsonb_build_object('text', repeat('x', $2::int))))
-			FROM generate_series(1, $1::int) n`, [n, Math.max(0, bytes - BODY_WITHOUT_TEXT), types]);
+				coalesce('item.changed_' || n % $3::int, 'item.changed'),
+				jsonb_build_object('text', $2::text)))
+			FROM generate_series(1, $1::int) n`, [n, text, types]);
 	}
 
 	async counters()
@@ -95,12 +102,15 @@ class Outbox
 		}
 	}
 
-	/* Whether anything waits or is under way, and its acknowledgement too. */
+	/* Waits until nothing waits or is under way, and everything is acknowledged. */
 	async idle()
 	{
 		while (await this.value('SELECT EXISTS (SELECT FROM order_engine.endpoint_status WHERE lag IS NOT NULL)'))
 			await sleep(LOOK_MS);
 	}
+
+	/* Whether this is true in endpoint_status. */
+	is(condition, name) { return this.value(`SELECT ${condition} FROM order_engine.endpoint_status WHERE name = $1`, [name]); }
 
 	/*
 	 * Lets the paused endpoints go and waits for n deliveries: events a second.  With
@@ -130,6 +140,25 @@ class Outbox
 		return n / seconds;
 	}
 
+	/* The same for n events that come all at once to endpoints that wait for them. */
+	async burst(events, deliveries, options)
+	{
+		await this.server.settle();
+		await this.rows('BEGIN');
+		await this.fill(events, options);
+
+		const before = await this.counters();
+		const from = process.hrtime.bigint();
+
+		await this.rows('COMMIT');
+		await this.delivered(deliveries, before);
+
+		const seconds = Number(process.hrtime.bigint() - from) / 1e9;
+
+		await this.idle();
+		return deliveries / seconds;
+	}
+
 	/* The rate of n events that waited. */
 	async backlog(n, options)
 	{
@@ -139,4 +168,4 @@ class Outbox
 	}
 }
 
-module.exports = { Outbox, BODY_BYTES, COMMIT_TIMES };
+module.exports = { Outbox, BODY_BYTES, COMMIT_TIMES, scaled };

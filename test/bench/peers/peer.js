@@ -26,7 +26,7 @@
 const { Sender } = require('./sender');
 
 /* With the envelope about 500 bytes. */
-const TEXT_BYTES = 390;
+const TEXT_BYTES = 419;
 
 /* Also how often PgQ ticks while it is filled. */
 const FILL_AT_ONCE = 5000;
