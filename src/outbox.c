@@ -182,12 +182,33 @@ check_encoding(const OeEvent *event)
 	pfree(payload);
 }
 
+/*
+ * Random bytes for the next ids.  To ask the source costs as much for a few bytes
+ * as for some hundred.
+ */
+static bool
+random_from_stock(void *buf, size_t len)
+{
+	static uint8 stock[512];
+	static size_t left = 0;
+
+	if (left < len)
+	{
+		if (!pg_strong_random(stock, sizeof(stock)))
+			return false;
+		left = sizeof(stock);
+	}
+	left -= len;
+	memcpy(buf, stock + left, len);
+	return true;
+}
+
 void
 oe_outbox_new_id(TimestampTz created_at, pg_uuid_t *id)
 {
 	static oe_uuid7_state uuid_state;
 
-	if (!oe_uuid7_next(&uuid_state, created_at + UNIX_EPOCH_USEC, pg_strong_random, id->data))
+	if (!oe_uuid7_next(&uuid_state, created_at + UNIX_EPOCH_USEC, random_from_stock, id->data))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not generate a random event id")));
