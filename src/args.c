@@ -75,28 +75,21 @@ oe_arg_text_or_null(FunctionCallInfo fcinfo, int argno)
 	return text_to_cstring(arg);
 }
 
-/* Whether a number can be written out without harm. */
+/* Whether neither side of the decimal point has too many digits. */
 static bool
-number_is_short(Numeric number)
+number_is_short(const char *digits, size_t len)
 {
-	static const char *const bounds[] = {"-1e" AS_STRING(OE_MAX_NUMBER_DIGITS),
-	"1e" AS_STRING(OE_MAX_NUMBER_DIGITS)};
-	int			sign = -1;
+	size_t		integer;
 
-	/* a number of jsonb is finite, so it has a scale */
-	if (DatumGetInt32(DirectFunctionCall1(numeric_scale, NumericGetDatum(number))) > OE_MAX_NUMBER_DIGITS)
-		return false;
-	for (int i = 0; i < lengthof(bounds); i++, sign = -sign)
+	if (len <= OE_MAX_NUMBER_DIGITS)
+		return true;
+	if (*digits == '-')
 	{
-		Datum		bound = DirectFunctionCall3(numeric_in, CStringGetDatum(bounds[i]),
-												ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-		int			cmp = DatumGetInt32(DirectFunctionCall2(numeric_cmp, NumericGetDatum(number), bound));
-
-		pfree(DatumGetPointer(bound));
-		if (cmp == 0 || (cmp < 0) == (sign < 0))
-			return false;
+		digits++;
+		len--;
 	}
-	return true;
+	integer = strcspn(digits, ".");
+	return integer <= OE_MAX_NUMBER_DIGITS && len - integer <= OE_MAX_NUMBER_DIGITS + 1;
 }
 
 /* Bytes of a string as JSON, quotes included. */
@@ -116,8 +109,8 @@ string_text_size(const JsonbValue *string)
 
 /*
  * The size that jsonb has when stored says little about its text: 1e131071
- * takes 16 bytes, and 131072 digits.  Hence the text is measured, without
- * writing more of it than the limit allows.
+ * takes 16 bytes, and 131072 digits.  Hence the text is measured, number by
+ * number, and the first one that is too long ends it.
  */
 char *
 oe_jsonb_size_fault(JsonbContainer *value, size_t limit)
@@ -133,13 +126,13 @@ oe_jsonb_size_fault(JsonbContainer *value, size_t limit)
 			size++;				/* a bracket */
 		else if (v.type == jbvNumeric)
 		{
-			char	   *digits;
+			char	   *digits = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v.val.numeric)));
+			size_t		len = strlen(digits);
 
-			if (!number_is_short(v.val.numeric))
+			if (!number_is_short(digits, len))
 				return pstrdup("must not contain a number of more than "
 							   AS_STRING(OE_MAX_NUMBER_DIGITS) " digits");
-			digits = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v.val.numeric)));
-			size += strlen(digits) + 2;
+			size += len + 2;
 			pfree(digits);
 		}
 		else if (v.type == jbvString)
