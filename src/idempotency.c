@@ -255,7 +255,8 @@ oe_idempotency_claim(OeIdempotency *call, const char *result, char **stored)
 	Datum		keys[2];
 	bool		replay = false;
 
-	if (call->key == NULL)
+	/* nobody had the key when the call began, and hardly ever has anybody now */
+	if (call->key == NULL || insert(call, result))
 		return false;
 
 	make_keys(call, keys);
