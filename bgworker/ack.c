@@ -13,21 +13,30 @@
  * an endpoint, or discards dead letters, must not stop the deliveries of others.
  * Rows that are there are changed only if their lock can be had at once; what
  * could not be removed is tried again with the next flush.
+ *
+ * Nor for the disk: it commits asynchronously, and others' commits take it to disk
+ * along with theirs.  If none does, the launcher is asked to (it has the time).
+ * The next flush begins only when the last one is durable, so a crash of the
+ * server forgets no more than two.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "access/xlog.h"
 #include "ack.h"
 #include "attempt_log.h"
 #include "catalog/pg_type.h"
 #include "pgstat.h"
 #include "position.h"
 #include "quarantine.h"
+#include "shared.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
+#include "wakeup.h"
 #include "worker_slot.h"
 #include "worker_sql.h"
 
@@ -35,6 +44,9 @@
 #define RECORD_ALL_MS	30000
 
 static TimestampTz all_recorded_at = 0;
+
+/* end of the last flush in WAL; nobody need care when it is durable */
+static XLogRecPtr last_flush = InvalidXLogRecPtr;
 
 /* what met a lock, to be tried again with the next flush */
 static List *deferred = NIL;	/* of OeNote, in oe_notes_context */
@@ -374,12 +386,54 @@ oe_ack_pending(TimestampTz now)
 		(TimestampDifferenceExceeds(all_recorded_at, now, RECORD_ALL_MS) && oe_position_moved());
 }
 
+bool
+oe_ack_is_durable(void)
+{
+	if (!XLogRecPtrIsInvalid(last_flush) && !XLogNeedsFlush(last_flush))
+		last_flush = InvalidXLogRecPtr;
+	return XLogRecPtrIsInvalid(last_flush);
+}
+
+void
+oe_ack_make_durable(void)
+{
+	if (!oe_ack_is_durable())
+		XLogFlush(last_flush);
+}
+
+void
+oe_ack_hasten(void)
+{
+	if (oe_ack_is_durable())
+		return;
+	if (oe_shared == NULL || oe_shared->launcher_procno == OE_NO_PROC)
+	{
+		XLogFlush(last_flush);
+		return;
+	}
+	oe_shared_raise(&oe_shared->flush_upto, last_flush);
+	oe_set_latch_of(oe_shared->launcher_procno);
+}
+
+/* As oe_worker_commit, but waits for no disk. */
+static void
+commit_asynchronously(void)
+{
+	int			saved = synchronous_commit;
+
+	synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+	oe_worker_commit();
+	synchronous_commit = saved;
+	last_flush = XactLastCommitEnd;
+}
+
 void
 oe_ack_flush(bool all)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	dlist_iter	iter;
 
+	oe_ack_make_durable();
 	if (TimestampDifferenceExceeds(all_recorded_at, now, RECORD_ALL_MS))
 		all = true;
 	if (all)
@@ -393,7 +447,7 @@ oe_ack_flush(bool all)
 	write_news();
 	oe_position_write(all, now);
 	oe_attempt_log_flush();
-	oe_worker_commit();
+	commit_asynchronously();
 
 	/* a background worker reports by itself, or autovacuum never hears of its writes */
 	pgstat_report_stat(true);

@@ -7,7 +7,8 @@
  * never restarted by the postmaster: the launcher looks at each one that ended
  * and starts it again, after a pause that doubles while it fails early.  When
  * order_engine.workers changes, the old set ends by itself, and the new one is
- * started, at once, when the last of the old has ended.
+ * started, at once, when the last of the old has ended.  Beside that it writes to
+ * disk what workers do not want to wait for (ack.c).
  *
  * Accidents survived: a database that does not exist yet, or any more; one
  * without the extension (its worker ends, and is started again when CREATE
@@ -23,6 +24,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
@@ -53,6 +55,7 @@
 #define HEALTHY_UPTIME_MS	60000	/* after which the pause starts anew */
 #define RECHECK_MS			60000	/* for databases that had nothing to do */
 #define NOT_OURS_MS			5000	/* for workers that we did not start */
+#define AFTER_FLUSH_MS		100		/* for anything that woke it while it flushed */
 
 /* One worker. */
 typedef struct Supervised
@@ -387,11 +390,26 @@ on_launcher_exit(int code, Datum arg)
 	oe_shared->launcher_procno = OE_NO_PROC;
 }
 
+/* Writes to disk what workers do not want to wait for; was there something? */
+static bool
+flush_for_workers(void)
+{
+	static XLogRecPtr done = InvalidXLogRecPtr;
+	XLogRecPtr	upto = pg_atomic_read_u64(&oe_shared->flush_upto);
+
+	if (upto <= done)
+		return false;
+	XLogFlush(upto);
+	done = upto;
+	return true;
+}
+
 void
 oe_launcher_main(Datum arg)
 {
 	MemoryContext round_context;
 	uint32		wait_event = oe_compat_wait_event("OrderEngineLauncher");
+	TimestampTz next_round = 0; /* DT_NOEND: when woken */
 	bool		woken = true;
 
 	before_shmem_exit(on_launcher_exit, (Datum) 0);
@@ -406,9 +424,12 @@ oe_launcher_main(Datum arg)
 										  ALLOCSET_DEFAULT_SIZES);
 	while (!ShutdownRequestPending)
 	{
+		bool		flushed;
+		TimestampTz now;
 		long		sleep_ms;
 
 		CHECK_FOR_INTERRUPTS();
+		flushed = flush_for_workers();
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
@@ -418,11 +439,22 @@ oe_launcher_main(Datum arg)
 		/* a worker that ended sets the latch too, so that alone says nothing */
 		if (pg_atomic_exchange_u32(&oe_shared->recheck, 0) != 0)
 			woken = true;
-		MemoryContextSwitchTo(round_context);
-		sleep_ms = supervise(woken);
-		MemoryContextReset(round_context);
 
-		pgstat_report_activity(STATE_IDLE, NULL);
+		/* woken to flush, it cannot tell whether that was all: it looks a little later */
+		now = GetCurrentTimestamp();
+		if (flushed && !woken && now < next_round)
+			next_round = Min(next_round, TimestampTzPlusMilliseconds(now, AFTER_FLUSH_MS));
+		else
+		{
+			MemoryContextSwitchTo(round_context);
+			sleep_ms = supervise(woken);
+			MemoryContextReset(round_context);
+			pgstat_report_activity(STATE_IDLE, NULL);
+			now = GetCurrentTimestamp();
+			next_round = sleep_ms < 0 ? DT_NOEND : TimestampTzPlusMilliseconds(now, sleep_ms);
+		}
+		sleep_ms = next_round == DT_NOEND ? -1 : TimestampDifferenceMilliseconds(now, next_round);
+
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (sleep_ms >= 0 ? WL_TIMEOUT : 0),
 						 sleep_ms, wait_event);

@@ -21,7 +21,9 @@
  * Nothing is handed on before it is durable: with synchronous_commit = off a
  * transaction is visible before its commit record is on disk, and after a crash
  * a receiver would know an order that never was.  The server remembers, for
- * recent asynchronous commits, how far WAL must be flushed.
+ * recent asynchronous commits, how far WAL must be flushed; but for 32 transactions
+ * together, and among them are the worker's own, which commit asynchronously.  So
+ * it is asked only about transactions that may have done so (wakeup.c).
  */
 #include "postgres.h"
 
@@ -472,12 +474,13 @@ make_durable(OeLogEvent *const *events, int nevents)
 {
 	XLogRecPtr	flush_to = InvalidXLogRecPtr;
 	uint64		last = 0;
+	uint64		last_async = oe_shared == NULL ? PG_UINT64_MAX : pg_atomic_read_u64(&oe_shared->async_txid);
 
 	for (int i = 0; i < nevents; i++)
 	{
 		XLogRecPtr	lsn;
 
-		if (events[i]->txid == last ||
+		if (events[i]->txid == last || events[i]->txid > last_async ||
 			(durable != NULL && oe_snapshot_sees(durable, events[i]->txid)))
 			continue;
 		last = events[i]->txid;

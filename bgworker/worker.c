@@ -58,9 +58,14 @@
 #include "worker_slot.h"
 #include "worker_sql.h"
 
-/* results are flushed when there are so many, or after so long */
-#define FLUSH_RESULTS		1000
-#define FLUSH_AFTER_MS		20
+/*
+ * Results are flushed when there are so many, or after so long.  After so long
+ * again that must be on its way to the disk.  So what a crash of the server forgets
+ * are at most 1,000 results, and those of 20 ms and of one write to the disk.
+ */
+#define FLUSH_RESULTS		500
+#define FLUSH_AFTER_MS		15
+#define HASTEN_AFTER_MS		5
 
 /* how often the text in pg_stat_activity is made anew */
 #define ACTIVITY_MS			1000
@@ -87,6 +92,7 @@ static uint32 wait_for_http;
 static bool draining = false;
 static TimestampTz drain_until;
 static TimestampTz unflushed_since = 0; /* 0: nothing to flush was seen yet */
+static TimestampTz hasten_at = 0;	/* 0: the last flush is durable, or will be soon */
 static TimestampTz next_lazy_flush = 0;
 static TimestampTz next_ring = 0;
 static TimestampTz next_log_turn = 0;
@@ -192,11 +198,17 @@ reload_settings(void)
 static void
 flush_if_due(TimestampTz now)
 {
+	bool		many = oe_unflushed >= FLUSH_RESULTS;
 	bool		due;
 
+	if (hasten_at != 0 && hasten_at <= now)
+	{
+		oe_ack_hasten();
+		hasten_at = 0;
+	}
 	if (oe_unflushed > 0 && unflushed_since == 0)
 		unflushed_since = now;
-	due = oe_unflushed >= FLUSH_RESULTS ||
+	due = many ||
 		(oe_unflushed > 0 && now >= TimestampTzPlusMilliseconds(unflushed_since, FLUSH_AFTER_MS));
 
 	due = oe_lanes_hang(now) || due;
@@ -211,6 +223,11 @@ flush_if_due(TimestampTz now)
 		return;
 	oe_ack_flush(false);
 	unflushed_since = 0;
+
+	/* with many, the next one is not far */
+	hasten_at = many ? 0 : TimestampTzPlusMilliseconds(now, HASTEN_AFTER_MS);
+	if (many)
+		oe_ack_hasten();
 	oe_express_merge();
 	if (oe_my_index == 0)
 		oe_position_turn(now);
@@ -294,6 +311,8 @@ sleep_ms(TimestampTz now, TimestampTz next_retry)
 		timeout = earlier(timeout, unflushed_since == 0 ? FLUSH_AFTER_MS :
 						  ms_until(now, TimestampTzPlusMilliseconds(unflushed_since, FLUSH_AFTER_MS)));
 
+	if (hasten_at != 0)
+		timeout = earlier(timeout, ms_until(now, hasten_at));
 	if (oe_worker_is_held())
 		timeout = earlier(timeout, HELD_LOOK_MS);
 
@@ -468,5 +487,6 @@ oe_worker_main(Datum arg)
 	(void) oe_dispatch_results(http, GetCurrentTimestamp());
 	if (oe_unflushed > 0 || oe_ack_pending(GetCurrentTimestamp()))
 		oe_ack_flush(true);
+	oe_ack_make_durable();
 	proc_exit(0);
 }

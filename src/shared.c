@@ -45,6 +45,8 @@ shmem_startup(void)
 		SpinLockInit(&oe_shared->lock);
 		oe_shared->launcher_procno = OE_NO_PROC;
 		pg_atomic_init_u32(&oe_shared->recheck, 0);
+		pg_atomic_init_u64(&oe_shared->async_txid, 0);
+		pg_atomic_init_u64(&oe_shared->flush_upto, 0);
 		for (int i = 0; i < OE_MAX_DATABASES; i++)
 		{
 			OeDatabaseSlot *database = &oe_shared->slots[i];
@@ -128,6 +130,15 @@ oe_shared_claim_slot(Oid dboid)
 	}
 	SpinLockRelease(&oe_shared->lock);
 	return found;
+}
+
+void
+oe_shared_raise(pg_atomic_uint64 *value, uint64 to)
+{
+	uint64		old = pg_atomic_read_u64(value);
+
+	while (old < to && !pg_atomic_compare_exchange_u64(value, &old, to))
+		;
 }
 
 uint32

@@ -74,6 +74,8 @@ typedef struct OeShared
 	char		instance[OE_INSTANCE_LEN + 1];	/* see identity.c; empty: there is none */
 	bool		old_instance;	/* the file has one that is not ours */
 	pg_atomic_uint32 recheck;	/* a database may have got its extension */
+	pg_atomic_uint64 async_txid;	/* the highest that wrote events with synchronous_commit = off */
+	pg_atomic_uint64 flush_upto;	/* WAL position up to which the launcher shall flush */
 	OeDatabaseSlot slots[OE_MAX_DATABASES];
 } OeShared;
 
@@ -88,6 +90,9 @@ extern OeDatabaseSlot *oe_shared_slot(Oid dboid);
 
 /* The same, but makes one; NULL when all are taken. */
 extern OeDatabaseSlot *oe_shared_claim_slot(Oid dboid);
+
+/* Sets *value to at least "to". */
+extern void oe_shared_raise(pg_atomic_uint64 *value, uint64 to);
 
 /* The shards of worker "index" of "count", one bit each. */
 extern uint32 oe_shards_of(int index, int count);

@@ -11,6 +11,10 @@
  * That callback comes before the transaction's invalidations are sent, which is
  * early enough for events, but would have the worker look for a change of an
  * endpoint in vain.  For those all workers are woken when they have been sent.
+ *
+ * With synchronous_commit = off events are visible before they are durable.  That
+ * there are such is told before anybody can see them, so that the worker asks how
+ * far WAL must be flushed only then (reader.c).
  */
 #include "postgres.h"
 
@@ -60,6 +64,17 @@ wake_workers_now(uint32 shards, bool prepared)
 	}
 }
 
+/* This is the last that can change synchronous_commit: deferred triggers have run. */
+static void
+announce_asynchronous_commit(void)
+{
+	FullTransactionId txid = GetTopFullTransactionIdIfAny();
+
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF && oe_shared != NULL &&
+		FullTransactionIdIsValid(txid))
+		oe_shared_raise(&oe_shared->async_txid, U64FromFullTransactionId(txid));
+}
+
 static void
 wake_launcher_now(void)
 {
@@ -77,6 +92,10 @@ xact_callback(XactEvent event, void *arg)
 
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+			if (wake_shards != 0)
+				announce_asynchronous_commit();
+			return;
 		case XACT_EVENT_COMMIT:
 			if (wake_shards != 0 && !wake_for_change)
 				wake_workers_now(wake_shards, false);
