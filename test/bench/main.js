@@ -124,6 +124,8 @@ class Bench
 		{
 			failure = error;
 			console.error(error);
+			for (const server of [this.shared, ...this.own])
+				console.error(server === undefined ? '' : `--- the end of ${server.logFile}\n${server.logTail()}`);
 		}
 		for (const what of this.toStop)
 			await what.stop();
@@ -160,7 +162,8 @@ async function main(args)
 	}
 
 	const { stdout } = await run(path.join(process.env.BENCH_BINDIR, 'postgres'), ['--version']);
-	const report = new Report(process.env.BENCH_OUT, machine({ postgresql: stdout.trim(), date: new Date().toISOString() }));
+	const report = new Report(process.env.BENCH_OUT, machine({ postgresql: stdout.trim(), date: new Date().toISOString(),
+		rounds: Number(process.env.ROUNDS ?? 3), seconds_each: Number(process.env.SECONDS_EACH ?? 5) }));
 	const bench = new Bench(report);
 	let right = true;
 

@@ -55,7 +55,7 @@ async function run(bench)
 {
 	const server = await bench.server();
 	const db = await server.createdb('hot_sku');
-	const seconds = Math.max(2, bench.seconds * 0.6);
+	const seconds = Math.max(2, bench.seconds * 0.4);
 
 	await stockUp(server, db);
 	await server.sql(`

@@ -85,6 +85,12 @@ class Server
 		fs.rmSync(this.dir, { recursive: true, force: true });
 	}
 
+	/* What it had to say last. */
+	logTail(lines = 20)
+	{
+		return fs.existsSync(this.logFile) ? fs.readFileSync(this.logFile, 'utf8').split('\n').slice(-lines).join('\n') : '';
+	}
+
 	connstr(db)
 	{
 		return `postgresql:///${encodeURIComponent(db)}?host=${encodeURIComponent(this.host)}` +
