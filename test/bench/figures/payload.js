@@ -26,7 +26,7 @@ async function run(bench)
 	await outbox.backlog(scaled(10000));
 	for (const bytes of SIZES)
 	{
-		bare.push([bytes, await bareLoop(nginx.url, events(bytes), IN_FLIGHT, bytes)]);
+		bare.push([bytes, (await bareLoop(nginx.url, events(bytes), IN_FLIGHT, bytes)).rate]);
 		ours.push([bytes, await outbox.backlog(events(bytes), { bytes })]);
 		bench.result({ measure: `deliveries of ${bytes} bytes`, unit: 'events/s', ours: [ours.at(-1)[1]],
 			reference: [bare.at(-1)[1]], referenceName: 'bare libcurl loop' });

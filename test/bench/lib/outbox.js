@@ -9,6 +9,7 @@
 'use strict';
 
 const crypto = require('crypto');
+const fs = require('fs');
 const { sleep } = require('./process');
 
 /* What an event's body has beside the text that fill() puts into it. */
@@ -82,6 +83,15 @@ class Outbox
 			text: 'SELECT sum(delivered)::float8 AS delivered, sum(failed)::float8 AS failed FROM order_engine.stat_worker' });
 
 		return row;
+	}
+
+	/* Microseconds of CPU time that the worker has used, as the kernel counts: in hundredths of a second. */
+	async cpu()
+	{
+		const stat = fs.readFileSync(`/proc/${await this.value('SELECT pid FROM order_engine.stat_worker')}/stat`, 'utf8');
+		const [user, system] = stat.slice(stat.lastIndexOf(')')).split(' ').slice(12, 14).map(Number);
+
+		return (user + system) * 10000;
 	}
 
 	/* Waits until n deliveries more are done than "before" says. */
