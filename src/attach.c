@@ -134,7 +134,6 @@ oe_attach_machine(PG_FUNCTION_ARGS)
 	OeTableColumns columns;
 	const OeMachine *machine;
 	StringInfoData args;
-	const char *changed;
 
 	oe_arg_require(fcinfo, 0, "relation");
 	oe_arg_require(fcinfo, 3, "state_column");
@@ -160,14 +159,10 @@ oe_attach_machine(PG_FUNCTION_ARGS)
 	run_utility(psprintf("CREATE TRIGGER " OE_TRIGGER_CHECK " BEFORE INSERT OR UPDATE ON %s"
 						 " FOR EACH ROW EXECUTE FUNCTION order_engine.state_machine(%s)",
 						 qualified_name(rel), args.data));
-	changed = psprintf("OLD.%s IS DISTINCT FROM NEW.%s",
-					   quote_identifier(state), quote_identifier(state));
-	if (version != NULL)
-		changed = psprintf("%s OR OLD.%s IS DISTINCT FROM NEW.%s", changed,
-						   quote_identifier(version), quote_identifier(version));
+	/* without a WHEN clause, whose text the server would read anew in each UPDATE */
 	run_utility(psprintf("CREATE TRIGGER \"" OE_TRIGGER_RECORD "\" AFTER UPDATE ON %s"
-						 " FOR EACH ROW WHEN (%s) EXECUTE FUNCTION order_engine.state_machine(%s)",
-						 qualified_name(rel), changed, args.data));
+						 " FOR EACH ROW EXECUTE FUNCTION order_engine.state_machine(%s)",
+						 qualified_name(rel), args.data));
 	oe_spi_finish();
 	relation_close(rel, NoLock);
 	PG_RETURN_VOID();

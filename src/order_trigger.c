@@ -221,6 +221,9 @@ oe_order_record(TriggerData *trigdata)
 
 	slot_getallattrs(oldslot);
 	slot_getallattrs(newslot);
+	if (oe_same_value(oldslot, newslot, Anum_orders_state) &&
+		oe_same_value(oldslot, newslot, Anum_orders_version))
+		return;
 	oe_order_from_row(&order, newslot->tts_values, newslot->tts_isnull);
 	call = oe_verb_find(order.order_id, order.version);
 

@@ -127,10 +127,10 @@ oe_part_record(TriggerData *trigdata, const OePartKind *kind)
 
 	slot_getallattrs(oldslot);
 	slot_getallattrs(newslot);
+	if (oe_same_value(oldslot, newslot, Anum_part_state))
+		return;
 	oe_part_from_row(kind, &part, newslot->tts_values, newslot->tts_isnull);
 	oe_part_from_row(kind, &before, oldslot->tts_values, oldslot->tts_isnull);
-	if (strcmp(part.state, before.state) == 0)
-		return;
 	transition = find_transition(&part, before.state);
 	if (part.id != before.id || part.order_id != before.order_id ||
 		part.machine_id != before.machine_id)

@@ -403,13 +403,21 @@ oe_table_record(TriggerData *trigdata)
 	TupleTableSlot *oldslot = trigdata->tg_trigslot;
 	TupleTableSlot *newslot = trigdata->tg_newslot;
 	OeTableColumns columns = columns_of(trigdata);
-	char	   *from = text_of(oldslot, columns.state, columns.state_output);
-	char	   *to = text_of(newslot, columns.state, columns.state_output);
+	char	   *from;
+	char	   *to;
 	const OeTransition *transition;
 	OeRecord	record = {0};
 	OeRejection rejection;
 	JsonbParseState *payload = NULL;
 
+	if (oe_same_value(oldslot, newslot, columns.state))
+	{
+		if (columns.version != 0 && !oe_same_value(oldslot, newslot, columns.version))
+			oe_changed_behind(rel);
+		return;
+	}
+	from = text_of(oldslot, columns.state, columns.state_output);
+	to = text_of(newslot, columns.state, columns.state_output);
 	if (to != NULL && from == NULL)
 	{
 		check_entry(rel, trigger, newslot, &columns, to);
@@ -417,12 +425,6 @@ oe_table_record(TriggerData *trigdata)
 	}
 	if (to == NULL || !oe_same_value(oldslot, newslot, columns.id))
 		oe_changed_behind(rel);
-	if (strcmp(from, to) == 0)
-	{
-		if (columns.version != 0 && !oe_same_value(oldslot, newslot, columns.version))
-			oe_changed_behind(rel);
-		return;
-	}
 
 	transition = find_transition(rel, trigger, newslot, &columns, from, to, &record.machine_id);
 	if (columns.version != 0)
