@@ -28,7 +28,7 @@ FROM (VALUES
 CREATE TABLE order_engine.product (
 	sku				text		PRIMARY KEY CHECK (sku <> ''),
 	name			text		NOT NULL,
-	unit_price		numeric		CHECK (unit_price >= 0),
+	unit_price		numeric		CHECK (unit_price >= numeric '0'),
 	currency		text		REFERENCES order_engine.currency,
 	tracked			boolean		NOT NULL DEFAULT true,
 	metadata		jsonb,

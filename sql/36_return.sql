@@ -10,7 +10,7 @@ CREATE TABLE order_engine.order_return (
 	created_at		timestamptz	NOT NULL,
 	updated_at		timestamptz	NOT NULL,
 	received_at		timestamptz,
-	refund_amount	numeric		CHECK (refund_amount >= 0),
+	refund_amount	numeric		CHECK (refund_amount >= numeric '0'),
 	reason			text		NOT NULL,
 	metadata		jsonb
 ) WITH (fillfactor = 80);

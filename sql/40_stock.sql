@@ -32,7 +32,7 @@ CREATE TABLE order_engine.reservation (
 	slot			smallint	NOT NULL,
 	sku				text		NOT NULL,
 	location		text		NOT NULL,
-	state			text		NOT NULL CHECK (state IN ('held', 'committed', 'released', 'expired')),
+	state			text		NOT NULL CHECK (state = ANY ('{held,committed,released,expired}')),
 	ref				text,
 	PRIMARY KEY (reservation_id, sku, location, slot)
 ) WITH (fillfactor = 80);
