@@ -23,12 +23,17 @@
 #include "storage/lmgr.h"
 #include "utils/rel.h"
 
+/* rows that are inserted at once: of one page they need one record in the log */
+#define MAX_PENDING	16
+
 struct OeAppender
 {
 	Relation	rel;
 	EState	   *estate;
 	ResultRelInfo *rri;
-	TupleTableSlot *slot;
+	TupleTableSlot *slots[MAX_PENDING]; /* of rows that are yet to be inserted, and used ones */
+	int			nslots;
+	int			npending;
 	int			ncolumns;		/* that the caller gives */
 	bool		checked;
 	ExprState **defaults;		/* of the columns behind these; NULL: all are null */
@@ -80,8 +85,8 @@ prepare_defaults(OeAppender *appender)
 	}
 }
 
-static OeAppender *
-begin(Oid relid, int ncolumns, bool checked, bool speculative)
+OeAppender *
+oe_append_begin(Oid relid, int ncolumns, bool checked)
 {
 	OeAppender *appender = palloc0(sizeof(OeAppender));
 	MemoryContext oldcontext;
@@ -93,21 +98,16 @@ begin(Oid relid, int ncolumns, bool checked, bool speculative)
 	appender->estate = CreateExecutorState();
 
 	oldcontext = MemoryContextSwitchTo(appender->estate->es_query_cxt);
+	/* not InitResultRelInfo(): it would copy the triggers, which never fire here */
 	appender->rri = makeNode(ResultRelInfo);
-	InitResultRelInfo(appender->rri, appender->rel, 0, NULL, 0);
-	ExecOpenIndices(appender->rri, speculative);
-	appender->slot = table_slot_create(appender->rel, &appender->estate->es_tupleTable);
+	appender->rri->ri_RelationDesc = appender->rel;
+	/* what "speculative" prepares is for an index whose conflicts are looked for beforehand */
+	ExecOpenIndices(appender->rri, false);
 	if (RelationGetDescr(appender->rel)->natts > ncolumns)
 		prepare_defaults(appender);
 	MemoryContextSwitchTo(oldcontext);
 
 	return appender;
-}
-
-OeAppender *
-oe_append_begin(Oid relid, int ncolumns, bool checked)
-{
-	return begin(relid, ncolumns, checked, false);
 }
 
 static void
@@ -129,9 +129,8 @@ check_not_null(OeAppender *appender, const bool *nulls, int from, int to)
 
 /* Fills the columns that the caller does not know. */
 static void
-store_added(OeAppender *appender)
+store_added(OeAppender *appender, TupleTableSlot *slot)
 {
-	TupleTableSlot *slot = appender->slot;
 	TupleDesc	desc = RelationGetDescr(appender->rel);
 
 	for (int i = appender->ncolumns; i < desc->natts; i++)
@@ -150,41 +149,60 @@ store_added(OeAppender *appender)
 	check_not_null(appender, slot->tts_isnull, appender->ncolumns, desc->natts);
 }
 
-/* Puts the row into the slot. */
-static void
+/* Puts a row into the next slot, which refers to the values where they are. */
+static TupleTableSlot *
 store(OeAppender *appender, Datum *values, bool *nulls)
 {
-	TupleTableSlot *slot = appender->slot;
 	TupleDesc	desc = RelationGetDescr(appender->rel);
+	TupleTableSlot *slot;
 
 	check_not_null(appender, nulls, 0, appender->ncolumns);
+	if (appender->npending == appender->nslots)
+		appender->slots[appender->nslots++] = ExecInitExtraTupleSlot(appender->estate, desc, &TTSOpsVirtual);
+	slot = appender->slots[appender->npending];
 	ExecClearTuple(slot);
 	memcpy(slot->tts_values, values, appender->ncolumns * sizeof(Datum));
 	memcpy(slot->tts_isnull, nulls, appender->ncolumns * sizeof(bool));
 	if (desc->natts > appender->ncolumns)
-		store_added(appender);
+		store_added(appender, slot);
 	else
 		ExecStoreVirtualTuple(slot);
 
 	if (appender->checked && desc->constr != NULL)
 		ExecConstraints(appender->rri, slot, appender->estate);
+	return slot;
+}
+
+static void
+insert_pending(OeAppender *appender)
+{
+	TupleTableSlot **slots = appender->slots;
+	CommandId	cid = GetCurrentCommandId(true);
+
+	if (appender->npending == 1)
+		table_tuple_insert(appender->rel, slots[0], cid, 0, NULL);
+	else if (appender->npending > 1)
+		table_multi_insert(appender->rel, slots, appender->npending, cid, 0, NULL);
+
+	for (int i = 0; i < appender->npending && appender->rri->ri_NumIndices > 0; i++)
+		list_free(oe_compat_insert_index_tuples(appender->rri, slots[i], appender->estate));
+	appender->npending = 0;
+	ResetPerTupleExprContext(appender->estate);
 }
 
 void
 oe_append_row(OeAppender *appender, Datum *values, bool *nulls)
 {
-	TupleTableSlot *slot = appender->slot;
-
-	store(appender, values, nulls);
-	table_tuple_insert(appender->rel, slot, GetCurrentCommandId(true), 0, NULL);
-	if (appender->rri->ri_NumIndices > 0)
-		list_free(oe_compat_insert_index_tuples(appender->rri, slot, appender->estate));
-	ResetPerTupleExprContext(appender->estate);
+	/* the caller may be about to free what the values point to */
+	ExecMaterializeSlot(store(appender, values, nulls));
+	if (++appender->npending == MAX_PENDING)
+		insert_pending(appender);
 }
 
 void
 oe_append_end(OeAppender *appender)
 {
+	insert_pending(appender);
 	ExecResetTupleTable(appender->estate->es_tupleTable, false);
 	ExecCloseIndices(appender->rri);
 	table_close(appender->rel, NoLock);
@@ -197,7 +215,8 @@ oe_append(Oid relid, int ncolumns, bool checked, Datum *values, bool *nulls)
 {
 	OeAppender *appender = oe_append_begin(relid, ncolumns, checked);
 
-	oe_append_row(appender, values, nulls);
+	(void) store(appender, values, nulls);
+	appender->npending = 1;
 	oe_append_end(appender);
 }
 
@@ -208,19 +227,18 @@ oe_append(Oid relid, int ncolumns, bool checked, Datum *values, bool *nulls)
 bool
 oe_append_unless_exists(Oid relid, int ncolumns, Datum *values, bool *nulls)
 {
-	OeAppender *appender = begin(relid, ncolumns, false, true);
+	OeAppender *appender = oe_append_begin(relid, ncolumns, false);
 	TransactionId xid = GetCurrentTransactionId();
 	bool		conflict = false;
+	TupleTableSlot *slot = store(appender, values, nulls);
 	uint32		token;
 
-	store(appender, values, nulls);
-
 	token = SpeculativeInsertionLockAcquire(xid);
-	table_tuple_insert_speculative(appender->rel, appender->slot, GetCurrentCommandId(true),
+	table_tuple_insert_speculative(appender->rel, slot, GetCurrentCommandId(true),
 								   0, NULL, token);
-	oe_compat_insert_index_tuples_speculative(appender->rri, appender->slot, appender->estate,
+	oe_compat_insert_index_tuples_speculative(appender->rri, slot, appender->estate,
 											  &conflict);
-	table_tuple_complete_speculative(appender->rel, appender->slot, token, !conflict);
+	table_tuple_complete_speculative(appender->rel, slot, token, !conflict);
 	SpeculativeInsertionLockRelease(xid);
 
 	oe_append_end(appender);

@@ -32,10 +32,10 @@ typedef struct OeAppender OeAppender;
 extern OeAppender *oe_append_begin(Oid relid, int ncolumns, bool checked);
 
 /*
- * Inserts one row.  values and nulls have one entry for each of the ncolumns
- * columns, in the order of the table.  Raises what the table raises (23505, 23514, 23502).
- * The row becomes visible to this transaction's queries at the next
- * CommandCounterIncrement().
+ * Inserts one row, at oe_append_end() at the latest.  values and nulls have one entry
+ * for each of the ncolumns columns, in the order of the table.  Either raises what the
+ * table raises (23505, 23514, 23502).  The row becomes visible to this transaction's
+ * queries at the CommandCounterIncrement() after oe_append_end().
  */
 extern void oe_append_row(OeAppender *appender, Datum *values, bool *nulls);
 
