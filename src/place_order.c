@@ -97,31 +97,29 @@ hold_for(FunctionCallInfo fcinfo)
 static Jsonb *
 make_request(FunctionCallInfo fcinfo, Jsonb *items, Jsonb *metadata)
 {
-	static const struct
-	{
-		int			argno;
-		const char *name;
-	}			texts[] =
-	{
-		{ARG_CUSTOMER_ID, "customer_id"}, {ARG_CURRENCY, "currency"},
-		{ARG_ORDER_NUMBER, "order_number"}, {ARG_CHANNEL, "channel"},
-		{ARG_REGION, "region"}, {ARG_TERMS, "terms"},
-		{ARG_SELLER, "seller"}, {ARG_LOCATION, "location"},
-	};
 	JsonbParseState *state = NULL;
 
+#define PUSH_TEXT(key, argno) oe_jsonb_push_text(&state, key, oe_arg_text_or_null(fcinfo, argno))
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	for (int i = 0; i < lengthof(texts); i++)
-		oe_jsonb_push_text(&state, texts[i].name, oe_arg_text_or_null(fcinfo, texts[i].argno));
-	push_amount(&state, "shipping", fcinfo, ARG_SHIPPING);
+	/* in the order in which jsonb keeps keys (length, bytes): sorted input sorts fast */
 	push_amount(&state, "tax", fcinfo, ARG_TAX);
+	oe_jsonb_push_jsonb(&state, "items", items);
+	PUSH_TEXT("terms", ARG_TERMS);
+	PUSH_TEXT("region", ARG_REGION);
+	PUSH_TEXT("seller", ARG_SELLER);
+	PUSH_TEXT("channel", ARG_CHANNEL);
+	PUSH_TEXT("currency", ARG_CURRENCY);
 	push_amount(&state, "discount", fcinfo, ARG_DISCOUNT);
-	push_amount(&state, "expected_total", fcinfo, ARG_EXPECTED_TOTAL);
 	oe_jsonb_push_text(&state, "hold_for", oe_hold_text(hold_for(fcinfo)));
+	PUSH_TEXT("location", ARG_LOCATION);
+	oe_jsonb_push_jsonb(&state, "metadata", metadata);
+	push_amount(&state, "shipping", fcinfo, ARG_SHIPPING);
+	PUSH_TEXT("customer_id", ARG_CUSTOMER_ID);
+	PUSH_TEXT("order_number", ARG_ORDER_NUMBER);
+	push_amount(&state, "expected_total", fcinfo, ARG_EXPECTED_TOTAL);
 	if (!PG_ARGISNULL(ARG_RESERVATION_ID))
 		oe_jsonb_push_int64(&state, "reservation_id", PG_GETARG_INT64(ARG_RESERVATION_ID));
-	oe_jsonb_push_jsonb(&state, "items", items);
-	oe_jsonb_push_jsonb(&state, "metadata", metadata);
+#undef PUSH_TEXT
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
