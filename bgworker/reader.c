@@ -27,11 +27,13 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
+#include "log_scan.h"
 #include "mb/pg_wchar.h"
 #include "outbox.h"
 #include "quarantine.h"
@@ -52,20 +54,15 @@
 /* ids of a replay that are looked up at once */
 #define REPLAY_IDS		256
 
+/* those of the outbox, in their order */
 #define EVENT_COLUMNS \
-	"txid, id, after_txid, aggregate_seq, shard, aggregatetype, aggregateid, type, created_at, payload," \
+	"txid, after_txid, created_at, aggregate_seq, leaf, shard, id, aggregatetype, aggregateid, type, payload," \
 	" headers"
 
 /* a dead letter, as if it were still in the outbox */
 #define DEAD_COLUMNS \
-	"d.txid, d.id, NULL::pg_catalog.xid8, d.aggregate_seq, d.shard, d.aggregatetype, d.aggregateid, d.type," \
-	" d.created_at, d.payload, d.headers"
-
-enum
-{
-	COL_TXID = 1, COL_ID, COL_AFTER_TXID, COL_AGGREGATE_SEQ, COL_SHARD, COL_AGGREGATETYPE,
-	COL_AGGREGATEID, COL_TYPE, COL_CREATED_AT, COL_PAYLOAD, COL_HEADERS
-};
+	"d.txid, NULL::pg_catalog.xid8, d.created_at, d.aggregate_seq, NULL::smallint, d.shard, d.id," \
+	" d.aggregatetype, d.aggregateid, d.type, d.payload, d.headers"
 
 uint32		oe_bodies_wanted = 0;
 size_t		oe_event_bytes = 0;
@@ -253,15 +250,6 @@ oe_event_unref(OeLogEvent *event)
 	pfree(event);
 }
 
-static char *
-text_column(HeapTuple tuple, TupleDesc desc, int column)
-{
-	bool		isnull;
-	Datum		datum = SPI_getbinval(tuple, desc, column, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(datum);
-}
-
 /* A member of an object, if it is a string; else NULL. */
 static char *
 string_member(Jsonb *object, const char *name)
@@ -292,7 +280,7 @@ append_copy(char **next, const char *text, size_t len)
  * in quarantine the data is not looked at, and its bodies are empty.
  */
 static OeLogEvent *
-make_event(HeapTuple tuple, TupleDesc desc)
+make_event(const Datum *values, const bool *nulls)
 {
 	OeLogEvent *event;
 	OeEnvelope	envelope = {0};
@@ -305,30 +293,27 @@ make_event(HeapTuple tuple, TupleDesc desc)
 	size_t		size;
 	char	   *next;
 	bool		quarantined;
-	bool		isnull;
-	Datum		datum;
 
-	id = *DatumGetUUIDP(SPI_getbinval(tuple, desc, COL_ID, &isnull));
+	id = *DatumGetUUIDP(values[OE_OUTBOX_ID]);
 	quarantined = oe_quarantine_crashes(0, &id) >= OE_CRASHES_ALLOWED;
 	oe_quarantine_at(0, &id);
 	oe_event_id_format(id.data, event_id);
 	envelope.event_id = event_id;
-	envelope.aggregatetype = text_column(tuple, desc, COL_AGGREGATETYPE);
-	envelope.aggregateid = text_column(tuple, desc, COL_AGGREGATEID);
-	envelope.type = text_column(tuple, desc, COL_TYPE);
-	datum = SPI_getbinval(tuple, desc, COL_HEADERS, &isnull);
-	if (!isnull && !quarantined)
+	envelope.aggregatetype = TextDatumGetCString(values[OE_OUTBOX_AGGREGATETYPE]);
+	envelope.aggregateid = TextDatumGetCString(values[OE_OUTBOX_AGGREGATEID]);
+	envelope.type = TextDatumGetCString(values[OE_OUTBOX_TYPE]);
+	if (!nulls[OE_OUTBOX_HEADERS] && !quarantined)
 	{
-		Jsonb	   *headers = DatumGetJsonbP(datum);
+		Jsonb	   *headers = DatumGetJsonbP(values[OE_OUTBOX_HEADERS]);
 
 		envelope.traceparent = string_member(headers, "traceparent");
 		envelope.tracestate = string_member(headers, "tracestate");
 	}
-	datum = SPI_getbinval(tuple, desc, COL_AGGREGATE_SEQ, &isnull);
-	envelope.aggregate_seq = isnull ? 0 : DatumGetInt64(datum);
-	envelope.created_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, COL_CREATED_AT, &isnull));
+	if (!nulls[OE_OUTBOX_AGGREGATE_SEQ])
+		envelope.aggregate_seq = DatumGetInt64(values[OE_OUTBOX_AGGREGATE_SEQ]);
+	envelope.created_at = DatumGetTimestampTz(values[OE_OUTBOX_CREATED_AT]);
 	if (!quarantined)
-		envelope.payload = DatumGetJsonbP(SPI_getbinval(tuple, desc, COL_PAYLOAD, &isnull));
+		envelope.payload = DatumGetJsonbP(values[OE_OUTBOX_PAYLOAD]);
 	oe_envelope_time(envelope.created_at, time);
 	aggregate = psprintf("%s\n%s", envelope.aggregatetype, envelope.aggregateid);
 	utf8_aggregate = quarantined ? aggregate :
@@ -368,11 +353,10 @@ make_event(HeapTuple tuple, TupleDesc desc)
 	event->aggregate_seq = envelope.aggregate_seq;
 	event->created_at = envelope.created_at;
 	event->operational = strcmp(envelope.aggregatetype, OE_AGGREGATE_ENDPOINT) == 0;
-	datum = SPI_getbinval(tuple, desc, COL_TXID, &isnull);
-	event->txid = U64FromFullTransactionId(DatumGetFullTransactionId(datum));
-	datum = SPI_getbinval(tuple, desc, COL_AFTER_TXID, &isnull);
-	event->after_txid = isnull ? 0 : U64FromFullTransactionId(DatumGetFullTransactionId(datum));
-	event->shard = DatumGetInt16(SPI_getbinval(tuple, desc, COL_SHARD, &isnull));
+	event->txid = U64FromFullTransactionId(DatumGetFullTransactionId(values[OE_OUTBOX_TXID]));
+	if (!nulls[OE_OUTBOX_AFTER_TXID])
+		event->after_txid = U64FromFullTransactionId(DatumGetFullTransactionId(values[OE_OUTBOX_AFTER_TXID]));
+	event->shard = DatumGetInt16(values[OE_OUTBOX_SHARD]);
 
 	next = (char *) (event + 1);
 	event->aggregate = append_copy(&next, aggregate, strlen(aggregate));
@@ -395,17 +379,23 @@ make_event(HeapTuple tuple, TupleDesc desc)
 	return event;
 }
 
-/* ---------- reading ---------- */
-
-static Datum
-xid8_array(const uint64 *xids, int n)
+/* The same of row "i" of what SPI returned. */
+static OeLogEvent *
+make_event_of_result(uint64 i)
 {
-	Datum	   *datums = palloc(Max(n, 1) * sizeof(Datum));
+	MemoryContext old = MemoryContextSwitchTo(row_context);
+	Datum		values[OE_OUTBOX_COLUMNS];
+	bool		nulls[OE_OUTBOX_COLUMNS];
+	OeLogEvent *event;
 
-	for (int i = 0; i < n; i++)
-		datums[i] = FullTransactionIdGetDatum(FullTransactionIdFromU64(xids[i]));
-	return PointerGetDatum(construct_array(datums, n, XID8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
+	event = make_event(values, nulls);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(row_context);
+	return event;
 }
+
+/* ---------- reading ---------- */
 
 /* The shards as a smallint[]. */
 static Datum
@@ -451,11 +441,7 @@ fetch_rows(SPIPlanPtr plan, Datum *values, OePlace *place, int max_rows, size_t 
 		at_end = SPI_processed < (uint64) want;
 		for (uint64 i = 0; i < SPI_processed; i++)
 		{
-			MemoryContext old = MemoryContextSwitchTo(row_context);
-			OeLogEvent *event = make_event(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-
-			MemoryContextSwitchTo(old);
-			MemoryContextReset(row_context);
+			OeLogEvent *event = make_event_of_result(i);
 
 			events[(*nevents)++] = event;
 			*bytes += event->size;
@@ -492,73 +478,71 @@ make_durable(OeLogEvent *const *events, int nevents)
 		XLogFlush(flush_to);
 }
 
+/*
+ * Takes over what is left of a range, up to the limits: events of the shards and
+ * of transactions that "upto" sees.  Returns whether it came to the end.
+ */
+static bool
+take_rows(OeLogScan *scan, const OeSnapshot *upto, uint32 shards, OePlace *place, int max_rows,
+		  size_t max_bytes, OeLogEvent **events, int *nevents, size_t *bytes)
+{
+	while (*nevents < max_rows && *bytes < max_bytes)
+	{
+		TupleTableSlot *slot = oe_log_scan_next(scan);
+		OeLogEvent *event;
+		MemoryContext old;
+
+		if (slot == NULL)
+			return true;
+		slot_getallattrs(slot);
+		if ((shards & ((uint32) 1 << DatumGetInt16(slot->tts_values[OE_OUTBOX_SHARD]))) == 0 ||
+			!oe_snapshot_sees(upto, U64FromFullTransactionId(DatumGetFullTransactionId(slot->tts_values[OE_OUTBOX_TXID]))))
+			continue;
+		old = MemoryContextSwitchTo(row_context);
+		event = make_event(slot->tts_values, slot->tts_isnull);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(row_context);
+
+		events[(*nevents)++] = event;
+		*bytes += event->size;
+		place->txid = event->txid;
+		place->id = event->id;
+	}
+	return false;
+}
+
 int
 oe_reader_read(OePlace *place, uint32 shards, int max_rows, size_t max_bytes,
 			   OeLogEvent **events)
 {
-	static SPIPlanPtr probe_plan = NULL;
-	static SPIPlanPtr range_plan = NULL;
-	static const Oid probe_types[] = {XID8ARRAYOID, XID8OID, UUIDOID, INT2ARRAYOID};
-	static const Oid range_types[] = {XID8OID, UUIDOID, XID8OID, XID8ARRAYOID, INT2ARRAYOID};
+	static const pg_uuid_t lowest_id = {0};
 	OeSnapshot *seen = place->seen;
 	OeSnapshot *upto = place->upto;
+	OeLogScan  *scan = oe_log_scan_begin();
 	size_t		bytes = 0;
 	int			nevents = 0;
 	bool		at_end = true;
-	Datum		values[5];
 
 	/* transactions that ran in "seen" and were seen by "upto" */
-	if (place->txid < seen->xmax && seen->nxip > 0)
+	for (int i = 0; i < seen->nxip && at_end; i++)
 	{
-		uint64	   *probes = palloc(seen->nxip * sizeof(uint64));
-		int			nprobes = 0;
+		pg_uuid_t	after_id = place->txid == seen->xip[i] ? place->id : lowest_id;
 
-		for (int i = 0; i < seen->nxip; i++)
-		{
-			if (seen->xip[i] >= place->txid && oe_snapshot_sees(upto, seen->xip[i]))
-				probes[nprobes++] = seen->xip[i];
-		}
-		if (nprobes > 0)
-		{
-			values[0] = xid8_array(probes, nprobes);
-			values[1] = FullTransactionIdGetDatum(FullTransactionIdFromU64(place->txid));
-			values[2] = UUIDPGetDatum(&place->id);
-			values[3] = shard_array(shards);
-			oe_plan_keep(&probe_plan,
-						 "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
-						 " WHERE txid = ANY ($1) AND (txid, id) > ($2, $3) AND shard = ANY ($4)"
-						 " ORDER BY txid, id", 4, probe_types);
-			at_end = fetch_rows(probe_plan, values, place, max_rows, max_bytes,
-								events, &nevents, &bytes);
-		}
-		pfree(probes);
+		if (seen->xip[i] < place->txid || !oe_snapshot_sees(upto, seen->xip[i]))
+			continue;
+		oe_log_scan_range(scan, seen->xip[i], &after_id, seen->xip[i] + 1);
+		at_end = take_rows(scan, upto, shards, place, max_rows, max_bytes, events, &nevents, &bytes);
 	}
 
 	/* transactions that began after "seen" */
 	if (at_end && upto->xmax > seen->xmax)
 	{
-		/*
-		 * One lower bound that serves both for the beginning and for going on.
-		 * Beside a second one, on txid alone, a btree scan would start at this
-		 * and might read the whole index.
-		 */
-		uint64		after_txid = Max(place->txid, seen->xmax);
-		pg_uuid_t	after_id = {0};
+		pg_uuid_t	after_id = place->txid >= seen->xmax ? place->id : lowest_id;
 
-		if (place->txid >= seen->xmax)
-			after_id = place->id;
-		values[0] = FullTransactionIdGetDatum(FullTransactionIdFromU64(after_txid));
-		values[1] = UUIDPGetDatum(&after_id);
-		values[2] = FullTransactionIdGetDatum(FullTransactionIdFromU64(upto->xmax));
-		values[3] = xid8_array(upto->xip, upto->nxip);
-		values[4] = shard_array(shards);
-		oe_plan_keep(&range_plan,
-					 "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
-					 " WHERE (txid, id) > ($1, $2) AND txid < $3 AND txid <> ALL ($4)"
-					 " AND shard = ANY ($5) ORDER BY txid, id", 5, range_types);
-		at_end = fetch_rows(range_plan, values, place, max_rows, max_bytes,
-							events, &nevents, &bytes);
+		oe_log_scan_range(scan, Max(place->txid, seen->xmax), &after_id, upto->xmax);
+		at_end = take_rows(scan, upto, shards, place, max_rows, max_bytes, events, &nevents, &bytes);
 	}
+	oe_log_scan_end(scan);
 
 	make_durable(events, nevents);
 
@@ -687,7 +671,7 @@ oe_reader_fetch(int32 endpoint_id, uint64 txid, const pg_uuid_t *id)
 						  "SELECT " EVENT_COLUMNS " FROM order_engine.outbox"
 						  " WHERE txid = $1 AND id = $2",
 						  2, types, values, NULL, SPI_OK_SELECT) > 0)
-		event = make_event(SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
+		event = make_event_of_result(0);
 	SPI_freetuptable(SPI_tuptable);
 	if (event != NULL)
 		return event;
@@ -697,7 +681,7 @@ oe_reader_fetch(int32 endpoint_id, uint64 txid, const pg_uuid_t *id)
 						  "SELECT " DEAD_COLUMNS " FROM order_engine.delivery_dead d"
 						  " WHERE d.endpoint_id = $1 AND d.id = $2",
 						  2, dead_types, values, NULL, SPI_OK_SELECT) > 0)
-		event = make_event(SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
+		event = make_event_of_result(0);
 	SPI_freetuptable(SPI_tuptable);
 	return event;
 }

@@ -44,6 +44,7 @@
 #include "catalog/pg_type.h"
 #include "housekeeping.h"
 #include "miscadmin.h"
+#include "outbox.h"
 #include "pgstat.h"
 #include "query.h"
 #include "relations.h"
@@ -58,7 +59,7 @@
 #include "utils/timestamp.h"
 #include "worker_sql.h"
 
-#define LEAVES			8		/* outbox_0 to outbox_7 */
+#define LEAVES			OE_OUTBOX_LEAVES
 #define TURNS			6		/* of the ring in the time of retention */
 #define RETRY_LOCK_MS	1000
 #define MAX_RETRY_MS	60000

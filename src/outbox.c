@@ -56,12 +56,6 @@
 #define UNIX_EPOCH_USEC \
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
-enum
-{
-	COL_TXID, COL_AFTER_TXID, COL_CREATED_AT, COL_AGGREGATE_SEQ, COL_LEAF, COL_SHARD, COL_ID,
-	COL_AGGREGATETYPE, COL_AGGREGATEID, COL_TYPE, COL_PAYLOAD, COL_HEADERS, NUM_COLS
-};
-
 /* order_engine.endpoint */
 #define ANUM_ENDPOINT_OWNER	3
 
@@ -242,8 +236,8 @@ comes_after(const OeEvent *event, FullTransactionId txid)
 void
 oe_outbox_append(const OeEvent *event)
 {
-	Datum		values[NUM_COLS] = {0};
-	bool		nulls[NUM_COLS] = {false};
+	Datum		values[OE_OUTBOX_COLUMNS] = {0};
+	bool		nulls[OE_OUTBOX_COLUMNS] = {false};
 	FullTransactionId txid;
 	pg_uuid_t	uuid;
 	Jsonb	   *headers = oe_context_headers(event->headers);
@@ -264,28 +258,28 @@ oe_outbox_append(const OeEvent *event)
 
 	relid = lock_current_leaf(&leaf, &is_copy);
 
-	values[COL_TXID] = FullTransactionIdGetDatum(txid);
+	values[OE_OUTBOX_TXID] = FullTransactionIdGetDatum(txid);
 	if (is_copy)
-		values[COL_AFTER_TXID] = FullTransactionIdGetDatum(txid);
+		values[OE_OUTBOX_AFTER_TXID] = FullTransactionIdGetDatum(txid);
 	else if (comes_after(event, txid))
-		values[COL_AFTER_TXID] = FullTransactionIdGetDatum(event->last_txid);
+		values[OE_OUTBOX_AFTER_TXID] = FullTransactionIdGetDatum(event->last_txid);
 	else
-		nulls[COL_AFTER_TXID] = true;
-	values[COL_CREATED_AT] = TimestampTzGetDatum(event->created_at);
+		nulls[OE_OUTBOX_AFTER_TXID] = true;
+	values[OE_OUTBOX_CREATED_AT] = TimestampTzGetDatum(event->created_at);
 	if (event->aggregate_seq != 0)
-		values[COL_AGGREGATE_SEQ] = Int64GetDatum(event->aggregate_seq);
+		values[OE_OUTBOX_AGGREGATE_SEQ] = Int64GetDatum(event->aggregate_seq);
 	else
-		nulls[COL_AGGREGATE_SEQ] = true;
-	values[COL_LEAF] = Int16GetDatum(leaf);
-	values[COL_SHARD] = Int16GetDatum(shard);
-	values[COL_ID] = UUIDPGetDatum(&uuid);
-	values[COL_AGGREGATETYPE] = CStringGetTextDatum(event->aggregatetype);
-	values[COL_AGGREGATEID] = CStringGetTextDatum(event->aggregateid);
-	values[COL_TYPE] = CStringGetTextDatum(event->type);
-	values[COL_PAYLOAD] = JsonbPGetDatum(event->payload);
-	values[COL_HEADERS] = JsonbPGetDatum(headers);
+		nulls[OE_OUTBOX_AGGREGATE_SEQ] = true;
+	values[OE_OUTBOX_LEAF] = Int16GetDatum(leaf);
+	values[OE_OUTBOX_SHARD] = Int16GetDatum(shard);
+	values[OE_OUTBOX_ID] = UUIDPGetDatum(&uuid);
+	values[OE_OUTBOX_AGGREGATETYPE] = CStringGetTextDatum(event->aggregatetype);
+	values[OE_OUTBOX_AGGREGATEID] = CStringGetTextDatum(event->aggregateid);
+	values[OE_OUTBOX_TYPE] = CStringGetTextDatum(event->type);
+	values[OE_OUTBOX_PAYLOAD] = JsonbPGetDatum(event->payload);
+	values[OE_OUTBOX_HEADERS] = JsonbPGetDatum(headers);
 
-	oe_append(relid, NUM_COLS, false, values, nulls);
+	oe_append(relid, OE_OUTBOX_COLUMNS, false, values, nulls);
 	oe_wake_worker_at_commit(shard);
 }
 

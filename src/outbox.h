@@ -18,6 +18,17 @@
 #define OE_AGGREGATE_ENDPOINT	"endpoint"
 #define OE_TYPE_ENDPOINT_TEST	"endpoint.test"
 
+/* Leaves of the ring: outbox_0 and so on. */
+#define OE_OUTBOX_LEAVES	8
+
+/* Columns of the outbox, counted from 0. */
+enum
+{
+	OE_OUTBOX_TXID, OE_OUTBOX_AFTER_TXID, OE_OUTBOX_CREATED_AT, OE_OUTBOX_AGGREGATE_SEQ, OE_OUTBOX_LEAF,
+	OE_OUTBOX_SHARD, OE_OUTBOX_ID, OE_OUTBOX_AGGREGATETYPE, OE_OUTBOX_AGGREGATEID, OE_OUTBOX_TYPE,
+	OE_OUTBOX_PAYLOAD, OE_OUTBOX_HEADERS, OE_OUTBOX_COLUMNS
+};
+
 typedef struct OeEvent
 {
 	const char *aggregatetype;
