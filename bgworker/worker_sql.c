@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "query.h"
+#include "relations.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
@@ -28,18 +29,28 @@ const char *oe_worker_idle_text = "starting";
 
 static MemoryContext callers_context;
 static Oid	known_extension = InvalidOid;
+static Oid	known_outbox = InvalidOid;
 
-void
-oe_worker_begin(const char *activity)
+/*
+ * Is it the extension that the worker knows, and locked now?  Nothing remembers
+ * where extensions are, so to look for it takes a scan of the catalog; but its table
+ * is remembered, and forgotten when it is dropped.
+ */
+static bool
+lock_known_extension(void)
 {
-	Oid			extoid;
+	if (!OidIsValid(known_extension))
+		return false;
+	LockDatabaseObject(ExtensionRelationId, known_extension, 0, AccessShareLock);
+	return OidIsValid(known_outbox) && oe_relid_missing_ok(OE_REL_OUTBOX) == known_outbox;
+}
 
-	callers_context = CurrentMemoryContext;
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	pgstat_report_activity(STATE_RUNNING, activity);
+/* Looks for the extension and locks it; ends the worker when it is another one, or gone. */
+static void
+lock_extension(void)
+{
+	Oid			extoid = get_extension_oid("order_engine", true);
 
-	extoid = get_extension_oid("order_engine", true);
 	if (OidIsValid(extoid))
 	{
 		LockDatabaseObject(ExtensionRelationId, extoid, 0, AccessShareLock);
@@ -56,7 +67,18 @@ oe_worker_begin(const char *activity)
 		AbortCurrentTransaction();
 		proc_exit(0);
 	}
+	known_outbox = oe_relid_missing_ok(OE_REL_OUTBOX);
+}
 
+void
+oe_worker_begin(const char *activity)
+{
+	callers_context = CurrentMemoryContext;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, activity);
+	if (!lock_known_extension())
+		lock_extension();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	oe_spi_connect();
 }
