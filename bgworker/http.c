@@ -317,6 +317,8 @@ oe_http_timeout(OeHttp *http)
 	if (http->answered_first != NULL &&
 		(due == NO_TIMER || http->answered_first->give_up_at < due))
 		due = http->answered_first->give_up_at;
+	if (http->finished_head != NULL)
+		return 0;
 	if (due == NO_TIMER)
 		return -1;
 

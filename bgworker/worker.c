@@ -240,11 +240,7 @@ housekeep(TimestampTz now)
 	if (oe_my_index != 0)
 		return;
 	if (oe_maintenance_next() <= now)
-	{
-		/* what was just given to libcurl is on its way meanwhile */
-		oe_dispatch_drive(http);
 		oe_maintenance_run(now, oe_in_flight > 0);
-	}
 	if (next_ring <= now)
 		next_ring = oe_ring_step(now);
 	if (next_log_turn <= now)
@@ -395,7 +391,8 @@ one_round(void)
 		if (oe_feed_wanted())
 			oe_feed(now);
 		more_to_fetch = oe_feed_retries(now);
-		(void) oe_dispatch_send(http, oe_max_in_flight, now);
+		if (oe_dispatch_send(http, oe_max_in_flight, now) > 0)
+			oe_dispatch_drive(http);	/* libcurl begins at once */
 		if (oe_my_slot != NULL)
 			pg_atomic_write_u32(&oe_my_slot->in_flight, oe_in_flight);
 		housekeep(now);
@@ -406,7 +403,6 @@ one_round(void)
 		return;
 	}
 
-	/* let libcurl begin at once, then wait */
 	now = GetCurrentTimestamp();
 	show_activity(now);
 	timeout = sleep_ms(now, next_retry);
