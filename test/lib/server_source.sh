@@ -6,7 +6,8 @@
 #
 # BUILD is
 #   assert    assertions, memory context checks, caches dropped as early as they
-#             may be, ready for valgrind
+#             may be
+#   valgrind  tells valgrind about memory contexts; nothing else, for it is slow enough
 #   sanitize  the sanitizers for addresses and for undefined behaviour
 #   plain     neither: another VERSION than the machine has
 # VERSION is a major version, 15 if not given.
@@ -54,7 +55,11 @@ server_source_options()
 	assert)
 		configure+=(--enable-cassert)
 		cflags='-Og -g -fno-omit-frame-pointer'
-		cppflags='-DUSE_VALGRIND -DRELCACHE_FORCE_RELEASE -DCATCACHE_FORCE_RELEASE'
+		cppflags='-DRELCACHE_FORCE_RELEASE -DCATCACHE_FORCE_RELEASE'
+		;;
+	valgrind)
+		cflags='-O1 -g -fno-omit-frame-pointer'
+		cppflags='-DUSE_VALGRIND'
 		;;
 	sanitize)
 		cflags='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined'
@@ -64,7 +69,7 @@ server_source_options()
 		cflags='-O2 -g'
 		;;
 	*)
-		echo "unknown build $1: assert, sanitize or plain" >&2
+		echo "unknown build $1: assert, valgrind, sanitize or plain" >&2
 		exit 2
 		;;
 	esac
@@ -90,7 +95,7 @@ server_source_tools()
 	command -v flex >/dev/null || echo flex
 	command -v bzip2 >/dev/null || echo bzip2
 	[ -e /usr/include/openssl/ssl.h ] || echo libssl-dev
-	[ "$1" != assert ] || [ -e /usr/include/valgrind/memcheck.h ] || echo valgrind
+	[ "$1" != valgrind ] || [ -e /usr/include/valgrind/memcheck.h ] || echo valgrind
 }
 
 # apt-get with its lists, cache and sources in the folder $source_dir/apt.
