@@ -65,6 +65,8 @@ sandbox_open()
 	# A socket's path holds 107 bytes and pg_regress does not quote: TMPDIR serves
 	# if it is short, plain, ours to write to and not mounted noexec.
 	for parent in "${TMPDIR:-}" /tmp /var/tmp; do
+		# as processes that run in it show it, without symbolic links
+		parent=$(cd "${parent:-/nowhere}" 2>/dev/null && pwd -P) || continue
 		[[ $parent =~ ^/[A-Za-z0-9._/-]{1,40}$ ]] || continue
 		work=$(as_user env TMPDIR= mktemp -d "$parent/order_engine.XXXXXX" 2>/dev/null) || continue
 		trap sandbox_close EXIT
