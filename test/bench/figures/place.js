@@ -8,7 +8,7 @@
  */
 'use strict';
 
-const { FORMS, openOurs, openShop, placeScript, inSchema, verify } = require('../lib/shop');
+const { FORMS, openOurs, openShop, placeScript, inSchema, verify, verifyShop } = require('../lib/shop');
 const { median } = require('../lib/rounds');
 
 const CLIENTS = 16;
@@ -18,14 +18,22 @@ async function run(bench)
 {
 	const server = await bench.server();
 	const db = await server.createdb('place');
-	const ours = (seconds) => async () => (await bench.pgbench({ db, scripts: placeScript('ours'), clients: CLIENTS, seconds })).tps;
+	const wal = Object.fromEntries(['ours', ...FORMS].map((form) => [form, []]));
+	const measure = async (form, withoutHistory, options) =>
+	{
+		const result = await bench.pgbench({ db, clients: CLIENTS, scripts: placeScript(form, { withoutHistory }), wal: true, ...options });
+
+		if (!withoutHistory)
+			wal[form].push(result.wal);
+		return result.tps;
+	};
+	const ours = (seconds) => () => measure('ours', false, { seconds });
 	const byHand = async (form, withoutHistory, seconds) =>
 	{
 		const schema = `shop_${form}${withoutHistory ? '_lean' : ''}`;
 
 		await openShop(server, db, schema, { withoutHistory });
-		return async () => (await bench.pgbench({ db, clients: CLIENTS, seconds,
-			scripts: placeScript(form, { withoutHistory }), env: inSchema(schema) })).tps;
+		return () => measure(form, withoutHistory, { seconds, env: inSchema(schema) });
 	};
 	const same = { ours: ours(bench.seconds) };
 	const lean = { ours: ours(bench.seconds / 2) };
@@ -46,12 +54,20 @@ async function run(bench)
 		bench.result({ ...line(numbers, form), referenceName: WORDS[form], goal: form === best ? 1.2 : undefined,
 			note: form === best ? 'the best hand-written form with the same writes' : undefined });
 
+	bench.result({ measure: 'place_order, log written', unit: 'bytes/order', better: 'lower', ours: wal.ours,
+		reference: wal[best], referenceName: WORDS[best] });
+
 	/* for information only: one round */
 	const leanNumbers = await bench.rounds(lean, { rounds: 1 });
 
 	for (const form of FORMS)
 		bench.result({ ...line(leanNumbers, form), referenceName: `${WORDS[form]}, no history, no ledger` });
 	await verify(bench, server, db);
+	for (const form of FORMS)
+	{
+		await verifyShop(bench, server, db, `shop_${form}`);
+		await verifyShop(bench, server, db, `shop_${form}_lean`, { withoutHistory: true });
+	}
 }
 
 module.exports = { name: 'place', title: 'an order of three lines with key, reservation, ledger, history, event', run };

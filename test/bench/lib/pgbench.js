@@ -10,7 +10,8 @@
  * stands in place of "seconds".  Returns { tps, failed, deadlocks, serialization,
  * aborted, transactions, errors, latency, scripts }; with "log", latency holds
  * milliseconds: p50, p95, p99, p999, max, mean, n (with "rate": from the time at
- * which the transaction was due), and "samples" them all.
+ * which the transaction was due), and "samples" them all.  With "wal", that holds the bytes of
+ * log that were written for a transaction, the server's other work of that time included.
  */
 'use strict';
 
@@ -98,8 +99,13 @@ async function pgbench(bench, options)
 		args.push('-l', '--log-prefix', path.join(dir, 'log'));
 
 	const env = { ...server.env(db), ...options.env };
+	const wal = () => options.wal ? server.number("SELECT pg_current_wal_insert_lsn() - '0/0'") : 0;
+	const walBefore = await wal();
 	const { status, stdout, stderr } = await run(server.program('pgbench'), args, { cwd: dir, env, statuses: [0, 1, 2] });
 	const result = parse(stdout);
+
+	result.wal = (await wal() - walBefore) / result.transactions;
+
 	const errors = stderr.split('\n').filter((line) => /error|ERROR|FATAL|aborted/.test(line));
 
 	result.aborted = errors.filter((line) => /aborted/.test(line)).length;

@@ -30,6 +30,7 @@ CREATE SEQUENCE order_id_seq;
 
 INSERT INTO product SELECT * FROM order_engine.product;
 INSERT INTO stock SELECT * FROM order_engine.stock;
+UPDATE stock SET reserved = 0 WHERE reserved <> 0;
 
 /* The whole order in PL/pgSQL; p_skus are sorted and each stands there once. */
 CREATE FUNCTION place(p_customer text, p_skus text[], p_quantities integer[], p_currency text, p_key text)
