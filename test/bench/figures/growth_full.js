@@ -1,6 +1,6 @@
 /*
  * growth_full.js
- *		growth.js with ten million orders.  Needs 15 GB of disk and some minutes to load.
+ *		growth.js with ten million orders.  Needs 25 GB of disk, and minutes to load.
  */
 'use strict';
 
