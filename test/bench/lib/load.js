@@ -9,7 +9,7 @@
  * of which three days are kept.
  *
  * It goes below the extension: as superuser with session_replication_role = replica, with
- * indexes that are not ready and so are not written to, and built by REINDEX at the end.
+ * indexes that are marked as not ready and so are not written to, until REINDEX builds them.
  */
 'use strict';
 
@@ -17,9 +17,9 @@ const TABLES = ['orders', 'order_line', 'reservation', 'history', 'idempotency_k
 const FIRST = 1000000000;
 const CHUNK = 1000000;
 
-const setReady = (ready) => `
+const FORGET_INDEXES = `
 	SET allow_system_table_mods = on;
-	UPDATE pg_index SET indisready = ${ready}, indisvalid = ${ready}
+	UPDATE pg_index SET indisready = false, indisvalid = false
 	WHERE indrelid IN (${TABLES.map((table) => `'order_engine.${table}'::regclass`).join(', ')});`;
 
 const ROWS = (from, to) => `
@@ -49,14 +49,15 @@ async function loadOrders(server, db, have, want)
 	const began = Date.now();
 	const last = FIRST + want - 1;
 
-	await server.sql(setReady(false), db);
+	await server.sql(FORGET_INDEXES, db);
 	for (let from = FIRST + have; from <= last; from += CHUNK)
 		await server.sql(ROWS(from, Math.min(from + CHUNK - 1, last)), db);
-	await server.sql(setReady(true), db);
 	await Promise.all(TABLES.map((table) => server.sql(
 		`SET maintenance_work_mem = '512MB'; REINDEX TABLE order_engine.${table}`, db)));
 	for (const table of TABLES)
 		await server.sql(`VACUUM (ANALYZE, INDEX_CLEANUP off) order_engine.${table}`, db);
+	if (await server.value(`SELECT count(*) FROM pg_index WHERE NOT (indisready AND indisvalid)`, db) !== '0')
+		throw new Error('indexes were not built');
 	return (Date.now() - began) / 1000;
 }
 
