@@ -98,8 +98,9 @@ function axis(values, { log, ticks } = {})
 /*
  * { title, x: { label, log, ticks }, y: { label, log }, series: [{ name, points: [[x, y], ...] }] }
  */
-function chart({ title, x, y, series })
+function chart({ title, x, y, series: given })
 {
+	const series = given.map((one) => ({ ...one, points: one.points.filter((point) => point.every(Number.isFinite)) }));
 	const points = series.flatMap((one) => one.points);
 	const xs = [...new Set(points.map((point) => point[0]))];
 	const across = axis(xs, { ...x, ticks: x.ticks ?? (x.log && xs.length <= 10 ? xs : undefined) });

@@ -65,7 +65,8 @@ function parse(out)
 	const number = (pattern, missing = 0) => { const found = pattern.exec(out); return found ? Number(found[1]) : missing; };
 
 	return {
-		tps: number(/^tps = ([0-9.]+) \(without initial/m, NaN),
+		/* it does not speak of a rate when there was not a single transaction, as when all deadlocked */
+		tps: number(/^tps = ([0-9.]+) \(without initial/m, /actually processed: 0\b/.test(out) ? 0 : NaN),
 		transactions: number(/^number of transactions actually processed: ([0-9]+)/m),
 		failed: number(/^number of failed transactions: ([0-9]+)/m),
 		deadlocks: number(/^number of deadlock failures: ([0-9]+)/m),
