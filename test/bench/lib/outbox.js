@@ -169,12 +169,16 @@ class Outbox
 		return deliveries / seconds;
 	}
 
-	/* The rate of n events that waited. */
+	/* n events that waited: { rate, cpu }, the latter in microseconds of the worker for each. */
 	async backlog(n, options)
 	{
 		await this.pause();
 		await this.fill(n, options);
-		return this.drain(n);
+
+		const before = await this.cpu();
+		const rate = await this.drain(n);
+
+		return { rate, cpu: (await this.cpu() - before) / n };
 	}
 }
 
