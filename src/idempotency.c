@@ -77,54 +77,104 @@ append_string(StringInfo buf, char tag, const char *s, int len)
 }
 
 static void
-hash_request(Jsonb *request, pg_uuid_t *hash)
+append_numeric(StringInfo buf, Numeric value)
 {
-	StringInfoData buf;
-	JsonbIterator *it = JsonbIteratorInit(&request->root);
+	char	   *digits = numeric_normalize(value);
+
+	append_string(buf, '0', digits, strlen(digits));
+	pfree(digits);
+}
+
+static void
+append_jsonb(StringInfo buf, JsonbContainer *container)
+{
+	JsonbIterator *it = JsonbIteratorInit(container);
 	JsonbIteratorToken token;
 	JsonbValue	v;
-	uint64		half;
 
-	initStringInfo(&buf);
 	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
 	{
 		if (token != WJB_KEY && token != WJB_VALUE && token != WJB_ELEM)
 		{
-			appendStringInfoChar(&buf, token == WJB_BEGIN_ARRAY ? '[' :
-								 token == WJB_END_ARRAY ? ']' :
-								 token == WJB_BEGIN_OBJECT ? '{' : '}');
+			/* jsonb that is a scalar looks like an array of one */
+			if (!JsonContainerIsScalar(container))
+				appendStringInfoChar(buf, token == WJB_BEGIN_ARRAY ? '[' :
+									 token == WJB_END_ARRAY ? ']' :
+									 token == WJB_BEGIN_OBJECT ? '{' : '}');
 			continue;
 		}
 		switch (v.type)
 		{
 			case jbvNull:
-				appendStringInfoChar(&buf, 'n');
+				appendStringInfoChar(buf, 'n');
 				break;
 			case jbvBool:
-				appendStringInfoChar(&buf, v.val.boolean ? 't' : 'f');
+				appendStringInfoChar(buf, v.val.boolean ? 't' : 'f');
 				break;
 			case jbvNumeric:
-				{
-					char	   *digits = numeric_normalize(v.val.numeric);
-
-					append_string(&buf, '0', digits, strlen(digits));
-					pfree(digits);
-					break;
-				}
+				append_numeric(buf, v.val.numeric);
+				break;
 			case jbvString:
-				append_string(&buf, 's', v.val.string.val, v.val.string.len);
+				append_string(buf, 's', v.val.string.val, v.val.string.len);
 				break;
 			default:
 				elog(ERROR, "unexpected jsonb value of type %d", (int) v.type);
 		}
 	}
+}
+
+static void
+append_key(OeRequest *request, const char *key)
+{
+	Assert(request->last_key == NULL || strlen(request->last_key) < strlen(key) ||
+		   (strlen(request->last_key) == strlen(key) && strcmp(request->last_key, key) < 0));
+	request->last_key = key;
+	append_string(&request->buf, 's', key, strlen(key));
+}
+
+void
+oe_request_begin(OeRequest *request)
+{
+	request->last_key = NULL;
+	initStringInfo(&request->buf);
+	appendStringInfoChar(&request->buf, '{');
+}
+
+void
+oe_request_text(OeRequest *request, const char *key, const char *value)
+{
+	if (value == NULL)
+		return;
+	append_key(request, key);
+	append_string(&request->buf, 's', value, strlen(value));
+}
+
+void
+oe_request_numeric(OeRequest *request, const char *key, Numeric value)
+{
+	append_key(request, key);
+	append_numeric(&request->buf, value);
+}
+
+void
+oe_request_jsonb(OeRequest *request, const char *key, Jsonb *value)
+{
+	if (value == NULL)
+		return;
+	append_key(request, key);
+	append_jsonb(&request->buf, &value->root);
+}
+
+static void
+hash_request(const StringInfoData *buf, pg_uuid_t *hash)
+{
+	uint64		half;
 
 	/* the seeds are stored data: to change them forgets every key */
-	half = hash_bytes_extended((unsigned char *) buf.data, buf.len, UINT64CONST(0x6f726465725f656e));
+	half = hash_bytes_extended((unsigned char *) buf->data, buf->len, UINT64CONST(0x6f726465725f656e));
 	memcpy(hash->data, &half, sizeof(half));
-	half = hash_bytes_extended((unsigned char *) buf.data, buf.len, UINT64CONST(0x67696e655f6b6579));
+	half = hash_bytes_extended((unsigned char *) buf->data, buf->len, UINT64CONST(0x67696e655f6b6579));
 	memcpy(hash->data + sizeof(half), &half, sizeof(half));
-	pfree(buf.data);
 }
 
 /* The row in "rows" is that of the key: it must be of the same request. */
@@ -185,9 +235,9 @@ look_up(OeIdempotency *call, char **result)
 	return found;
 }
 
-bool
-oe_idempotency_begin(OeIdempotency *call, const char *operation, const char *key,
-					 Jsonb *request, char **result)
+/* What holds of the key before it is looked for; false when there is none. */
+static bool
+begin(OeIdempotency *call, const char *operation, const char *key)
 {
 	const char *why;
 
@@ -216,7 +266,32 @@ oe_idempotency_begin(OeIdempotency *call, const char *operation, const char *key
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" %s", "idempotency_key", why)));
 	call->scope = oe_context_scope();
-	hash_request(request, &call->request_hash);
+	return true;
+}
+
+bool
+oe_idempotency_begin(OeIdempotency *call, const char *operation, const char *key,
+					 Jsonb *request, char **result)
+{
+	StringInfoData buf;
+
+	if (!begin(call, operation, key))
+		return false;
+	initStringInfo(&buf);
+	append_jsonb(&buf, &request->root);
+	hash_request(&buf, &call->request_hash);
+	pfree(buf.data);
+	return look_up(call, result);
+}
+
+bool
+oe_idempotency_begin_request(OeIdempotency *call, const char *operation, const char *key,
+							 OeRequest *request, char **result)
+{
+	if (!begin(call, operation, key))
+		return false;
+	appendStringInfoChar(&request->buf, '}');
+	hash_request(&request->buf, &call->request_hash);
 	return look_up(call, result);
 }
 

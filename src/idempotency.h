@@ -5,8 +5,10 @@
 #ifndef OE_IDEMPOTENCY_H
 #define OE_IDEMPOTENCY_H
 
+#include "lib/stringinfo.h"
 #include "nodes/lockoptions.h"
 #include "utils/jsonb.h"
+#include "utils/numeric.h"
 #include "utils/uuid.h"
 
 /*
@@ -33,6 +35,24 @@ typedef struct OeIdempotency
  */
 extern bool oe_idempotency_begin(OeIdempotency *call, const char *operation, const char *key,
 								 Jsonb *request, char **stored_result);
+
+/*
+ * The same, without making jsonb of the arguments first.  What is written is what the
+ * jsonb object would be hashed as, so the members come in the order in which jsonb
+ * keeps keys (length, bytes).  NULL values are left out.
+ */
+typedef struct OeRequest
+{
+	StringInfoData buf;
+	const char *last_key;
+} OeRequest;
+
+extern void oe_request_begin(OeRequest *request);
+extern void oe_request_text(OeRequest *request, const char *key, const char *value);
+extern void oe_request_numeric(OeRequest *request, const char *key, Numeric value);
+extern void oe_request_jsonb(OeRequest *request, const char *key, Jsonb *value);
+extern bool oe_idempotency_begin_request(OeIdempotency *call, const char *operation, const char *key,
+										 OeRequest *request, char **stored_result);
 
 /*
  * For a verb that waited for a row since it began: looks again, because the

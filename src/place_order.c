@@ -77,13 +77,6 @@ typedef struct Placing
 	int			nlines;
 } Placing;
 
-static void
-push_amount(JsonbParseState **state, const char *key, FunctionCallInfo fcinfo, int argno)
-{
-	if (!PG_ARGISNULL(argno))
-		oe_jsonb_push_numeric(state, key, PG_GETARG_NUMERIC(argno));
-}
-
 static const Interval *
 hold_for(FunctionCallInfo fcinfo)
 {
@@ -94,33 +87,35 @@ hold_for(FunctionCallInfo fcinfo)
  * Everything that makes the call what it is, but the key.  What may be large is
  * passed by the caller, who has checked its size: all of it gets hashed.
  */
-static Jsonb *
-make_request(FunctionCallInfo fcinfo, Jsonb *items, Jsonb *metadata)
+static void
+write_request(OeRequest *request, FunctionCallInfo fcinfo, Jsonb *items, Jsonb *metadata)
 {
-	JsonbParseState *state = NULL;
-
-#define PUSH_TEXT(key, argno) oe_jsonb_push_text(&state, key, oe_arg_text_or_null(fcinfo, argno))
-	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	/* in the order in which jsonb keeps keys (length, bytes): sorted input sorts fast */
-	push_amount(&state, "tax", fcinfo, ARG_TAX);
-	oe_jsonb_push_jsonb(&state, "items", items);
-	PUSH_TEXT("terms", ARG_TERMS);
-	PUSH_TEXT("region", ARG_REGION);
-	PUSH_TEXT("seller", ARG_SELLER);
-	PUSH_TEXT("channel", ARG_CHANNEL);
-	PUSH_TEXT("currency", ARG_CURRENCY);
-	push_amount(&state, "discount", fcinfo, ARG_DISCOUNT);
-	oe_jsonb_push_text(&state, "hold_for", oe_hold_text(hold_for(fcinfo)));
-	PUSH_TEXT("location", ARG_LOCATION);
-	oe_jsonb_push_jsonb(&state, "metadata", metadata);
-	push_amount(&state, "shipping", fcinfo, ARG_SHIPPING);
-	PUSH_TEXT("customer_id", ARG_CUSTOMER_ID);
-	PUSH_TEXT("order_number", ARG_ORDER_NUMBER);
-	push_amount(&state, "expected_total", fcinfo, ARG_EXPECTED_TOTAL);
+#define WRITE_TEXT(key, argno) oe_request_text(request, key, oe_arg_text_or_null(fcinfo, argno))
+#define WRITE_AMOUNT(key, argno) \
+	do { \
+		if (!PG_ARGISNULL(argno)) \
+			oe_request_numeric(request, key, PG_GETARG_NUMERIC(argno)); \
+	} while (0)
+	oe_request_begin(request);
+	WRITE_AMOUNT("tax", ARG_TAX);
+	oe_request_jsonb(request, "items", items);
+	WRITE_TEXT("terms", ARG_TERMS);
+	WRITE_TEXT("region", ARG_REGION);
+	WRITE_TEXT("seller", ARG_SELLER);
+	WRITE_TEXT("channel", ARG_CHANNEL);
+	WRITE_TEXT("currency", ARG_CURRENCY);
+	WRITE_AMOUNT("discount", ARG_DISCOUNT);
+	oe_request_text(request, "hold_for", oe_hold_text(hold_for(fcinfo)));
+	WRITE_TEXT("location", ARG_LOCATION);
+	oe_request_jsonb(request, "metadata", metadata);
+	WRITE_AMOUNT("shipping", ARG_SHIPPING);
+	WRITE_TEXT("customer_id", ARG_CUSTOMER_ID);
+	WRITE_TEXT("order_number", ARG_ORDER_NUMBER);
+	WRITE_AMOUNT("expected_total", ARG_EXPECTED_TOTAL);
 	if (!PG_ARGISNULL(ARG_RESERVATION_ID))
-		oe_jsonb_push_int64(&state, "reservation_id", PG_GETARG_INT64(ARG_RESERVATION_ID));
-#undef PUSH_TEXT
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+		oe_request_numeric(request, "reservation_id", int64_to_numeric(PG_GETARG_INT64(ARG_RESERVATION_ID)));
+#undef WRITE_AMOUNT
+#undef WRITE_TEXT
 }
 
 /*
@@ -430,14 +425,16 @@ oe_place_order(PG_FUNCTION_ARGS)
 {
 	Placing		p = {0};
 	OeIdempotency call;
+	OeRequest	request;
 	char	   *key = oe_arg_text_or_null(fcinfo, ARG_IDEMPOTENCY_KEY);
 	Jsonb	   *items = oe_arg_items(fcinfo, ARG_ITEMS);
 	char	   *stored;
 	char		id[MAXINT8LEN + 1];
 
 	p.metadata = oe_arg_metadata(fcinfo, ARG_METADATA, "metadata");
-	if (oe_idempotency_begin(&call, "place_order", key,
-							 key == NULL ? NULL : make_request(fcinfo, items, p.metadata), &stored))
+	if (key != NULL)
+		write_request(&request, fcinfo, items, p.metadata);
+	if (oe_idempotency_begin_request(&call, "place_order", key, &request, &stored))
 		PG_RETURN_INT64(pg_strtoint64(stored));
 	PreventCommandIfReadOnly("place_order()");
 
