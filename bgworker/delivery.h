@@ -400,6 +400,9 @@ extern void oe_endpoint_forgive(OeEndpoint *endpoint, TimestampTz now);
 /* Is the event for the endpoint? */
 extern bool oe_wants(const OeEndpoint *endpoint, const OeLogEvent *event);
 
+/* Which bodies the lanes of a cursor need of events of a type; an OeBodiesFor. */
+extern uint32 oe_route_bodies(const void *cursor, const char *type);
+
 /* Hands to the lanes of a cursor what one read brought that led from "before" to "after". */
 extern void oe_route(OeCursor *cursor, OeLogEvent **events, int nevents,
 					 const OePlace *before, const OePlace *after);

@@ -349,9 +349,7 @@ static void
 learn_again(OeSplit *split, const OePlace *until, uint32 shards)
 {
 	OePlace		place = {0};
-	uint32		bodies = oe_bodies_wanted;
 
-	oe_bodies_wanted = 0;
 	place.seen = oe_snapshot_ref(split->from);
 	for (;;)
 	{
@@ -370,7 +368,7 @@ learn_again(OeSplit *split, const OePlace *until, uint32 shards)
 		}
 		CHECK_FOR_INTERRUPTS();
 		oe_place_copy(&before, &place);
-		n = oe_reader_read(&place, shards, RESTORE_ROWS, RESTORE_BYTES, events);
+		n = oe_reader_read(&place, shards, RESTORE_ROWS, RESTORE_BYTES, NULL, NULL, events);
 		done = place.upto != NULL && place.upto == until->upto &&
 			oe_place_compare_row(until, place.txid, &place.id) <= 0;
 		for (int i = 0; i < n; i++)
@@ -385,7 +383,6 @@ learn_again(OeSplit *split, const OePlace *until, uint32 shards)
 	}
 	oe_snapshot_unref(place.seen);
 	oe_snapshot_unref(place.upto);
-	oe_bodies_wanted = bodies;
 }
 
 void

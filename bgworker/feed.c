@@ -99,7 +99,8 @@ read_with(OeCursor *cursor)
 		return;
 	oe_place_copy(&before, &cursor->place);
 	oe_place_copy(&after, &cursor->place);
-	nevents = oe_reader_read(&after, cursor->shards, READ_ROWS, READ_BYTES, events);
+	nevents = oe_reader_read(&after, cursor->shards, READ_ROWS, READ_BYTES,
+							 oe_route_bodies, cursor, events);
 	oe_express_learn(cursor, events, nevents, &before);
 	oe_route(cursor, events, nevents, &before, &after);
 	cursor->reads_in_pair++;

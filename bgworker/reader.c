@@ -280,7 +280,7 @@ append_copy(char **next, const char *text, size_t len)
  * in quarantine the data is not looked at, and its bodies are empty.
  */
 static OeLogEvent *
-make_event(const Datum *values, const bool *nulls)
+make_event(const Datum *values, const bool *nulls, uint32 bodies)
 {
 	OeLogEvent *event;
 	OeEnvelope	envelope = {0};
@@ -329,7 +329,7 @@ make_event(const Datum *values, const bool *nulls)
 	{
 		char	   *utf8;
 
-		if ((oe_bodies_wanted & (1 << i)) == 0)
+		if ((bodies & (1 << i)) == 0)
 			continue;
 		initStringInfo(&texts[i]);
 		if (!quarantined)
@@ -370,7 +370,7 @@ make_event(const Datum *values, const bool *nulls)
 		event->tracestate = append_copy(&next, envelope.tracestate, strlen(envelope.tracestate));
 	for (int i = 0; i < OE_BODY_COUNT; i++)
 	{
-		if ((oe_bodies_wanted & (1 << i)) == 0)
+		if ((bodies & (1 << i)) == 0)
 			continue;
 		event->bodies[i] = append_copy(&next, texts[i].data, texts[i].len);
 		event->bodylens[i] = texts[i].len;
@@ -389,7 +389,7 @@ make_event_of_result(uint64 i)
 	OeLogEvent *event;
 
 	heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
-	event = make_event(values, nulls);
+	event = make_event(values, nulls, oe_bodies_wanted);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(row_context);
 	return event;
@@ -478,13 +478,25 @@ make_durable(OeLogEvent *const *events, int nevents)
 		XLogFlush(flush_to);
 }
 
+/* News of endpoints go to whom they concern, whatever types that one wants. */
+static uint32
+bodies_of(const Datum *values, OeBodiesFor bodies_for, const void *arg)
+{
+	if (bodies_for == NULL)
+		return 0;
+	if (strcmp(TextDatumGetCString(values[OE_OUTBOX_AGGREGATETYPE]), OE_AGGREGATE_ENDPOINT) == 0)
+		return oe_bodies_wanted;
+	return bodies_for(arg, TextDatumGetCString(values[OE_OUTBOX_TYPE]));
+}
+
 /*
  * Takes over what is left of a range, up to the limits: events of the shards and
  * of transactions that "upto" sees.  Returns whether it came to the end.
  */
 static bool
 take_rows(OeLogScan *scan, const OeSnapshot *upto, uint32 shards, OePlace *place, int max_rows,
-		  size_t max_bytes, OeLogEvent **events, int *nevents, size_t *bytes)
+		  size_t max_bytes, OeBodiesFor bodies_for, const void *arg, OeLogEvent **events,
+		  int *nevents, size_t *bytes)
 {
 	while (*nevents < max_rows && *bytes < max_bytes)
 	{
@@ -499,7 +511,8 @@ take_rows(OeLogScan *scan, const OeSnapshot *upto, uint32 shards, OePlace *place
 			!oe_snapshot_sees(upto, U64FromFullTransactionId(DatumGetFullTransactionId(slot->tts_values[OE_OUTBOX_TXID]))))
 			continue;
 		old = MemoryContextSwitchTo(row_context);
-		event = make_event(slot->tts_values, slot->tts_isnull);
+		event = make_event(slot->tts_values, slot->tts_isnull,
+						   bodies_of(slot->tts_values, bodies_for, arg));
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(row_context);
 
@@ -513,7 +526,7 @@ take_rows(OeLogScan *scan, const OeSnapshot *upto, uint32 shards, OePlace *place
 
 int
 oe_reader_read(OePlace *place, uint32 shards, int max_rows, size_t max_bytes,
-			   OeLogEvent **events)
+			   OeBodiesFor bodies_for, const void *arg, OeLogEvent **events)
 {
 	static const pg_uuid_t lowest_id = {0};
 	OeSnapshot *seen = place->seen;
@@ -531,7 +544,8 @@ oe_reader_read(OePlace *place, uint32 shards, int max_rows, size_t max_bytes,
 		if (seen->xip[i] < place->txid || !oe_snapshot_sees(upto, seen->xip[i]))
 			continue;
 		oe_log_scan_range(scan, seen->xip[i], &after_id, seen->xip[i] + 1);
-		at_end = take_rows(scan, upto, shards, place, max_rows, max_bytes, events, &nevents, &bytes);
+		at_end = take_rows(scan, upto, shards, place, max_rows, max_bytes, bodies_for, arg,
+						   events, &nevents, &bytes);
 	}
 
 	/* transactions that began after "seen" */
@@ -540,7 +554,8 @@ oe_reader_read(OePlace *place, uint32 shards, int max_rows, size_t max_bytes,
 		pg_uuid_t	after_id = place->txid >= seen->xmax ? place->id : lowest_id;
 
 		oe_log_scan_range(scan, Max(place->txid, seen->xmax), &after_id, upto->xmax);
-		at_end = take_rows(scan, upto, shards, place, max_rows, max_bytes, events, &nevents, &bytes);
+		at_end = take_rows(scan, upto, shards, place, max_rows, max_bytes, bodies_for, arg,
+						   events, &nevents, &bytes);
 	}
 	oe_log_scan_end(scan);
 

@@ -37,7 +37,7 @@ typedef struct OePlace
 
 /*
  * One event as it was read; shared by counting references.  Of the bodies only
- * those are there that oe_bodies_wanted asked for when it was read.
+ * those are there that were asked for when it was read.
  */
 typedef struct OeLogEvent
 {
@@ -63,6 +63,9 @@ typedef struct OeLogEvent
 
 /* Which bodies the endpoints need, one bit each (1 << OE_BODY_...). */
 extern uint32 oe_bodies_wanted;
+
+/* The same of an event of this type for those on whose behalf a read is done. */
+typedef uint32 (*OeBodiesFor) (const void *arg, const char *type);
 
 /* Memory of all events that are held. */
 extern size_t oe_event_bytes;
@@ -106,10 +109,10 @@ extern void oe_event_unref(OeLogEvent *event);
  * shards.  At most max_rows rows and, but for one row, max_bytes bytes; "events" must have room for
  * max_rows.  When all that upto sees has been read, the place is between two
  * reads afterwards.  Every event that is returned is durable.  Inside a
- * transaction of oe_worker_begin.
+ * transaction of oe_worker_begin.  With "bodies_for" NULL nothing is rendered.
  */
 extern int	oe_reader_read(OePlace *place, uint32 shards, int max_rows, size_t max_bytes,
-						   OeLogEvent **events);
+						   OeBodiesFor bodies_for, const void *arg, OeLogEvent **events);
 
 /*
  * The same for a replay, in the order of ids: behind place->id, which moves.

@@ -252,6 +252,20 @@ lane_at(OeEndpoint *endpoint, const OeCursor *cursor)
 	return NULL;
 }
 
+uint32
+oe_route_bodies(const void *cursor, const char *type)
+{
+	TypeEntry  *entry = subscribers(type);
+	uint32		bodies = 0;
+
+	for (int i = 0; i < entry->nendpoints && bodies != oe_bodies_wanted; i++)
+	{
+		if (lane_at(entry->endpoints[i], cursor) != NULL)
+			bodies |= (uint32) 1 << entry->endpoints[i]->body;
+	}
+	return bodies;
+}
+
 static void
 route_to_subscribers(OeCursor *cursor, OeLogEvent *event, const OePlace *before,
 					 dlist_head *touched, TimestampTz now)
