@@ -125,12 +125,10 @@ put_into_pool(OeHttp *http, OeExchange *x)
 bool
 oe_http_start(OeHttp *http, const OeHttpRequest *request, char *why, size_t whylen)
 {
-	sigset_t	saved;
-	OeExchange *x;
+	OeExchange *x = pooled_exchange(http);
 	bool		ok = false;
 
-	block_signals(&saved);
-	x = pooled_exchange(http);
+	/* no signal need be blocked: libcurl begins, and may start a thread, when it is driven */
 	if (x == NULL)
 		x = oe_exchange_new(http);
 	if (x == NULL)
@@ -149,7 +147,6 @@ oe_http_start(OeHttp *http, const OeHttpRequest *request, char *why, size_t whyl
 		if (!ok)
 			put_into_pool(http, x);
 	}
-	restore_signals(&saved);
 	return ok;
 }
 

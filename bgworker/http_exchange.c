@@ -212,6 +212,7 @@ oe_exchange_new(OeHttp *http)
 	SET(CURLOPT_QUICK_EXIT, 1L);
 	SET(CURLOPT_NOPROGRESS, 1L);
 	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	SET(CURLOPT_PROTOCOLS_STR, http->allow_http ? "http,https" : "https");
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SET(CURLOPT_PROXY, "");
 	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
@@ -351,7 +352,6 @@ oe_exchange_prepare(OeExchange *x, const OeHttpRequest *request, char *why, size
 
 #define SET(option, value) \
 	do { if (rc == CURLE_OK) rc = curl_easy_setopt(easy, option, value); } while (0)
-	SET(CURLOPT_PROTOCOLS_STR, http->allow_http ? "http,https" : "https");
 	SET(CURLOPT_URL, request->url);
 	SET(CURLOPT_HTTPHEADER, x->headers);
 	SET(CURLOPT_POSTFIELDS, request->body);
