@@ -177,12 +177,21 @@ oe_log_scan_range(OeLogScan *scan, uint64 after_txid, const pg_uuid_t *after_id,
 	}
 }
 
+static uint64
+txid_of(TupleTableSlot *slot)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(slot, OE_OUTBOX_TXID + 1, &isnull);
+
+	return U64FromFullTransactionId(DatumGetFullTransactionId(datum));
+}
+
 static int
 compare(TupleTableSlot *a, TupleTableSlot *b)
 {
 	bool		isnull;
-	uint64		txid_a = U64FromFullTransactionId(DatumGetFullTransactionId(slot_getattr(a, OE_OUTBOX_TXID + 1, &isnull)));
-	uint64		txid_b = U64FromFullTransactionId(DatumGetFullTransactionId(slot_getattr(b, OE_OUTBOX_TXID + 1, &isnull)));
+	uint64		txid_a = txid_of(a);
+	uint64		txid_b = txid_of(b);
 
 	if (txid_a != txid_b)
 		return txid_a < txid_b ? -1 : 1;

@@ -503,12 +503,14 @@ take_rows(OeLogScan *scan, const OeSnapshot *upto, uint32 shards, OePlace *place
 		TupleTableSlot *slot = oe_log_scan_next(scan);
 		OeLogEvent *event;
 		MemoryContext old;
+		FullTransactionId txid;
 
 		if (slot == NULL)
 			return true;
 		slot_getallattrs(slot);
+		txid = DatumGetFullTransactionId(slot->tts_values[OE_OUTBOX_TXID]);
 		if ((shards & ((uint32) 1 << DatumGetInt16(slot->tts_values[OE_OUTBOX_SHARD]))) == 0 ||
-			!oe_snapshot_sees(upto, U64FromFullTransactionId(DatumGetFullTransactionId(slot->tts_values[OE_OUTBOX_TXID]))))
+			!oe_snapshot_sees(upto, U64FromFullTransactionId(txid)))
 			continue;
 		old = MemoryContextSwitchTo(row_context);
 		event = make_event(slot->tts_values, slot->tts_isnull,
