@@ -17,7 +17,8 @@ async function sweep(bench, db, variants)
 	{
 		await bench.rounds(Object.fromEntries(Object.entries(variants).map(([name, options]) => [name, async () =>
 		{
-			const { tps, latency } = await bench.pgbench({ db, clients, log: true, seconds: Math.max(2, bench.seconds / 2), ...options });
+			const { tps, latency } = await bench.pgbench({ db, clients, log: true, warmup: Math.ceil(clients / 100),
+				seconds: Math.max(2, bench.seconds / 2), ...options });
 
 			lines[name].tps.push([clients, tps]);
 			lines[name].p50.push([clients, latency.p50]);

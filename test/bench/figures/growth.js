@@ -16,7 +16,8 @@ const CLIENTS = 16;
 
 async function measure(bench, sizes)
 {
-	const server = await bench.server({ conf: { wal_level: 'minimal', max_wal_senders: '0', maintenance_work_mem: '256MB', max_wal_size: '4GB' } });
+	const server = await bench.server({ conf: { wal_level: 'minimal', max_wal_senders: '0', max_wal_size: '4GB',
+		maintenance_work_mem: '256MB' } });
 	const empty = await server.createdb('empty');
 	const grown = await server.createdb('grown');
 	const tps = async (db, seconds) => (await bench.pgbench({ server, db, clients: CLIENTS, seconds, scripts: placeScript('ours') })).tps;

@@ -65,7 +65,7 @@ async function run(bench)
 	await openShop(server, db, 'shop');
 	await server.settle();
 
-	const tps = async (clients, text, schema) => (await bench.pgbench({ db, script: text, clients, seconds,
+	const tps = async (clients, text, schema) => (await bench.pgbench({ db, script: text, clients, seconds, warmup: Math.ceil(clients / 100),
 		env: schema && inSchema(schema) })).tps;
 	const variants = {};
 

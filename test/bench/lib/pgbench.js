@@ -3,10 +3,11 @@
  *		One run of pgbench, and what it says of it.
  *
  * { server, db, script | scripts: [{ file | text, weight }], clients, jobs, seconds,
- *	 transactions, rate, log, init, mode, define, maxTries, mayFail, env }
+ *	 warmup, transactions, rate, log, init, mode, define, maxTries, mayFail, env }
  *
  * "script" is a file of test/bench/sql, without the folder, or the text itself.
- * "init" is SQL to run first, not measured.  "transactions" (for each client)
+ * "init" is SQL to run first, not measured.  "warmup" are seconds before the measured ones, for many
+ * clients: what 200 new backends do first is to read the catalog, 200 times.  "transactions" (for each client)
  * stands in place of "seconds".  Returns { tps, failed, deadlocks, serialization,
  * aborted, transactions, errors, latency, scripts }; with "log", latency holds
  * milliseconds: p50, p95, p99, p999, max, mean, n (with "rate": from the time at
@@ -38,10 +39,13 @@ function scriptFile(script, dir)
 /* A lone script: the name of a file, or, with a blank in it, text. */
 const lone = (script) => [/\s/.test(script) ? { text: script } : { file: script }];
 
-function readLogs(dir, prefix)
+/* Without the transactions that ended in the first "warmup" seconds. */
+function readLogs(dir, prefix, warmup)
 {
+	const rows = [];
 	const latencies = [];
 	const byScript = [];
+	let first = Infinity;
 
 	for (const file of fs.readdirSync(dir).filter((name) => name.startsWith(prefix)))
 	{
@@ -53,9 +57,19 @@ function readLogs(dir, prefix)
 
 			if (field.length < 6 || Number.isNaN(time))
 				continue;
-			latencies.push(time);
-			(byScript[Number(field[3])] ??= []).push(time);
+
+			const ended = Number(field[4]) + Number(field[5]) / 1e6;
+
+			first = Math.min(first, ended);
+			rows.push([ended, time, Number(field[3])]);
 		}
+	}
+	for (const [ended, time, script] of rows)
+	{
+		if (ended < first + warmup)
+			continue;
+		latencies.push(time);
+		(byScript[script] ??= []).push(time);
 	}
 	return { latencies, byScript };
 }
@@ -75,9 +89,18 @@ function parse(out)
 	};
 }
 
+/* The rate after the warm-up, of what it told every second; "all" if it came to tell nothing. */
+function rateAfter(stderr, warmup, all)
+{
+	const rates = [...stderr.matchAll(/^progress: ([0-9.]+) s, ([0-9.]+) tps/gm)]
+		.filter((match) => Number(match[1]) > warmup + 0.5).map((match) => Number(match[2]));
+
+	return rates.length === 0 ? all : rates.reduce((sum, rate) => sum + rate, 0) / rates.length;
+}
+
 async function pgbench(bench, options)
 {
-	const { server, db, seconds = bench.seconds, clients = 16, mode = 'prepared' } = options;
+	const { server, db, seconds = bench.seconds, clients = 16, mode = 'prepared', warmup = 0 } = options;
 	const jobs = Math.min(options.jobs ?? 2, clients);
 	const dir = path.join(bench.work, `pgbench${runs++}`);
 	const args = ['-n', '-M', mode, '-c', String(clients), '-j', String(jobs), '--failures-detailed',
@@ -93,7 +116,9 @@ async function pgbench(bench, options)
 	if (options.transactions !== undefined)
 		args.push('-t', String(options.transactions));
 	else
-		args.push('-T', String(Math.max(1, Math.round(seconds))));
+		args.push('-T', String(Math.max(1, Math.round(seconds)) + warmup));
+	if (warmup > 0)
+		args.push('-P', '1');
 	if (options.rate !== undefined)
 		args.push('-R', String(options.rate));
 	if (options.log)
@@ -113,9 +138,11 @@ async function pgbench(bench, options)
 	result.errors = errors;
 	if ((status !== 0 || Number.isNaN(result.tps)) && !options.mayFail)
 		throw new Error(`pgbench ended with ${status}: ${stderr.slice(0, 4000)}`);
+	if (warmup > 0 && result.tps > 0)
+		result.tps = rateAfter(stderr, warmup, result.tps);
 	if (options.log)
 	{
-		const { latencies, byScript } = readLogs(dir, 'log');
+		const { latencies, byScript } = readLogs(dir, 'log', warmup);
 
 		result.samples = latencies;
 		result.latency = percentiles(latencies);
