@@ -29,21 +29,13 @@ $node->safe_psql('postgres', 'CREATE TABLE control (round int)');
 
 my $walwriter_sql = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'};
 my $undone = 0;
-foreach my $round (1 .. 3)
-{
-	$node->wait_for_worker;
-	$receiver->rules({ path => '/shop', action => 'hang' });
-	my $before = $receiver->stats('/shop')->{unique};
-	my $writer = $node->session;
 
-	# a process that is stopped can be killed; the crash that follows undoes what
-	# is not on disk
-	my $walwriter = $node->stop_walwriter;
-	$writer->query('SET synchronous_commit = off');
-	$writer->query(
-		"SELECT order_engine.emit('test', '$round ' || i, 'test.event', '{}') FROM generate_series(1, 20) i");
-	$receiver->wait_for('/shop', unique => $before + 20);
-	$writer->query("INSERT INTO control VALUES ($round)");
+# a process that is stopped can be killed; the crash that follows undoes what is
+# not on disk
+sub crash
+{
+	my ($walwriter) = @_;
+
 	kill('KILL', $walwriter) == 1 or die "could not kill the WAL writer: $!";
 	poll_until(
 		'the restart',
@@ -52,6 +44,23 @@ foreach my $round (1 .. 3)
 			my $pid = eval { $node->value($walwriter_sql) } // '';
 			return $pid ne '' && $pid != $walwriter;
 		});
+	return;
+}
+
+foreach my $round (1 .. 3)
+{
+	$node->wait_for_worker;
+	$receiver->rules({ path => '/shop', action => 'hang' });
+	my $before = $receiver->stats('/shop')->{unique};
+	my $writer = $node->session;
+
+	my $walwriter = $node->stop_walwriter;
+	$writer->query('SET synchronous_commit = off');
+	$writer->query(
+		"SELECT order_engine.emit('test', '$round ' || i, 'test.event', '{}') FROM generate_series(1, 20) i");
+	$receiver->wait_for('/shop', unique => $before + 20);
+	$writer->query("INSERT INTO control VALUES ($round)");
+	crash($walwriter);
 	$writer->quit;
 	# the new worker may have sent them before this
 	$receiver->control({ release => JSON::PP::true, rules => [] });
@@ -64,6 +73,30 @@ foreach my $round (1 .. 3)
 }
 diag("$undone of 3 crashes undid a commit that was not on disk");
 cmp_ok($undone, '>', 0, 'the crashes do undo what is not on disk');
+
+#
+# What was delivered: the worker waits for no disk, but somebody writes it there
+#
+$node->wait_for_worker;
+my $accepted = $receiver->stats('/shop')->{accepted};
+my $walwriter = $node->stop_walwriter;
+
+$node->emit('delivered');
+$receiver->wait_for('/shop', accepted => $accepted + 1);
+$node->wait_for_value(q{
+	SELECT bool_or(pg_visible_in_snapshot(last.txid, p.seen))
+	FROM (SELECT txid FROM order_engine.outbox ORDER BY txid DESC LIMIT 1) last,
+		(SELECT seen FROM order_engine.position_0 UNION ALL SELECT seen FROM order_engine.position_1) p}, 't');
+my $written = $node->value('SELECT pg_current_wal_insert_lsn()');
+
+# behind the header of a page an insertion is further than what can be flushed
+$node->wait_for_value("SELECT pg_current_wal_flush_lsn() >= '$written'::pg_lsn - 40", 't');
+my $duplicates = $receiver->stats('/shop')->{duplicates};
+crash($walwriter);
+$node->wait_for_worker;
+$node->emit('after the crash');
+is($receiver->wait_for('/shop', accepted => $accepted + 2)->{duplicates}, $duplicates,
+	'what was delivered a moment ago is not sent again after a crash');
 
 #
 # Two-phase commit
