@@ -103,7 +103,7 @@ foreach my $round (1 .. $crashes)
 		keep_writing();
 		return $receiver->stats('/shop')->{unique} >= $when;
 	});
-	if ($round == 6)
+	if ($round == 2)	# as long as there are some
 	{
 		my $pid = poll_until('a writer', sub {
 			keep_writing();
