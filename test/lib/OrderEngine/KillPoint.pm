@@ -35,7 +35,7 @@ my %points = (
 	'worker, before the answer' => \&before_answer,
 	'worker, after the answer' => \&after_answer,
 	'worker, acknowledging' => \&acknowledging,
-	'worker, committing that' => \&committing,
+	'worker, before that is on disk' => \&before_durable,
 	'worker, at random' => \&worker_at_random,
 	'launcher' => \&launcher,
 	'writer, at work' => \&writer_at_work,
@@ -274,13 +274,16 @@ sub _slow_commits
 
 my $flushing = q{wait_event IN ('WALWrite', 'WALSync')};
 
-sub committing
+# The worker does not wait for the disk; the launcher does, on its behalf.
+sub before_durable
 {
 	my ($self) = @_;
 
 	$self->_slow_commits;
-	return _kill($self->_stop_where(
-		qq{backend_type = 'order_engine worker' AND query = 'acknowledging deliveries' AND $flushing}));
+	my $launcher = $self->_stop_where(qq{backend_type = 'order_engine launcher' AND $flushing});
+	my $at = _kill($self->{worker});
+	_kill($launcher);
+	return $at;
 }
 
 sub writer_committing
