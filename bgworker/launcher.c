@@ -55,7 +55,7 @@
 #define HEALTHY_UPTIME_MS	60000	/* after which the pause starts anew */
 #define RECHECK_MS			60000	/* for databases that had nothing to do */
 #define NOT_OURS_MS			5000	/* for workers that we did not start */
-#define AFTER_FLUSH_MS		100		/* for anything that woke it while it flushed */
+#define AFTER_FLUSH_MS		100 /* for anything that woke it while it flushed */
 
 /* One worker. */
 typedef struct Supervised
