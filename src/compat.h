@@ -8,7 +8,6 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
-#include "access/xact.h"
 #include "executor/executor.h"
 #include "storage/proc.h"
 #include "utils/relcache.h"
@@ -41,36 +40,24 @@ oe_compat_insert_index_tuples_speculative(ResultRelInfo *rri, TupleTableSlot *sl
 #endif
 }
 
-/*
- * Updates a row and its indexes; without "wait" not if anybody else has locked or
- * changed it.  16 tells summarizing indexes apart
- */
-static inline TM_Result
-oe_compat_update_row(ResultRelInfo *rri, ItemPointer tid, TupleTableSlot *slot, EState *estate,
-					 bool wait)
+/* Updates a locked row and its indexes.  16 tells summarizing indexes apart */
+static inline void
+oe_compat_update_row(ResultRelInfo *rri, ItemPointer tid, TupleTableSlot *slot, EState *estate)
 {
-	LockTupleMode lockmode;
-	TM_FailureData tmfd;
-	TM_Result	result;
 #if PG_VERSION_NUM >= 160000
 	TU_UpdateIndexes update_indexes;
 
-	result = table_tuple_update(rri->ri_RelationDesc, tid, slot, GetCurrentCommandId(true),
-								InvalidSnapshot, InvalidSnapshot, wait, &tmfd, &lockmode,
-								&update_indexes);
-	if (result == TM_Ok && rri->ri_NumIndices > 0 && update_indexes != TU_None)
+	simple_table_tuple_update(rri->ri_RelationDesc, tid, slot, InvalidSnapshot, &update_indexes);
+	if (rri->ri_NumIndices > 0 && update_indexes != TU_None)
 		list_free(ExecInsertIndexTuples(rri, slot, estate, true, false, NULL, NIL,
 										update_indexes == TU_Summarizing));
 #else
 	bool		update_indexes;
 
-	result = table_tuple_update(rri->ri_RelationDesc, tid, slot, GetCurrentCommandId(true),
-								InvalidSnapshot, InvalidSnapshot, wait, &tmfd, &lockmode,
-								&update_indexes);
-	if (result == TM_Ok && rri->ri_NumIndices > 0 && update_indexes)
+	simple_table_tuple_update(rri->ri_RelationDesc, tid, slot, InvalidSnapshot, &update_indexes);
+	if (rri->ri_NumIndices > 0 && update_indexes)
 		list_free(ExecInsertIndexTuples(rri, slot, estate, true, false, NULL, NIL));
 #endif
-	return result;
 }
 
 /* 18 added instrumentation */

@@ -194,32 +194,30 @@ prepare_update(OeRows *rows)
 
 	rows->estate = CreateExecutorState();
 	oldcontext = MemoryContextSwitchTo(rows->estate->es_query_cxt);
-	/* as in append.c: nothing but its indexes is needed of the table */
 	rows->rri = makeNode(ResultRelInfo);
-	rows->rri->ri_RelationDesc = rows->rel;
+	InitResultRelInfo(rows->rri, rows->rel, 0, NULL, 0);
 	ExecOpenIndices(rows->rri, false);
 	MemoryContextSwitchTo(oldcontext);
-	rows->new_slot = MakeSingleTupleTableSlot(RelationGetDescr(rows->rel), &TTSOpsVirtual);
+	rows->new_slot = table_slot_create(rows->rel, NULL);
 }
 
-static TM_Result
-update(OeRows *rows, const ItemPointerData *tid, int n,
-	   const AttrNumber *attnums, const Datum *values, const bool *nulls, bool wait)
+void
+oe_rows_update(OeRows *rows, const ItemPointerData *tid, int n,
+			   const AttrNumber *attnums, const Datum *values, const bool *nulls)
 {
 	ItemPointerData current = *tid;
 	TupleTableSlot *slot;
-	TM_Result	result;
 
 	if (rows->estate == NULL)
 		prepare_update(rows);
 	slot = rows->new_slot;
 
-	/* a lock keeps the version where it is, and so does the snapshot that sees it */
+	/* the lock keeps the version where it is */
 	if (TTS_EMPTY(rows->slot) || !ItemPointerEquals(&rows->slot->tts_tid, &current))
 	{
 		oe_rows_end(rows);
 		if (!table_tuple_fetch_row_version(rows->rel, &current, SnapshotAny, rows->slot))
-			elog(ERROR, "could not fetch a row of \"%s\"", RelationGetRelationName(rows->rel));
+			elog(ERROR, "could not fetch a locked row of \"%s\"", RelationGetRelationName(rows->rel));
 	}
 
 	slot_getallattrs(rows->slot);
@@ -245,27 +243,9 @@ update(OeRows *rows, const ItemPointerData *tid, int n,
 	if (RelationGetDescr(rows->rel)->constr != NULL)
 		ExecConstraints(rows->rri, slot, rows->estate);
 #endif
-	result = oe_compat_update_row(rows->rri, &current, slot, rows->estate, wait);
+	oe_compat_update_row(rows->rri, &current, slot, rows->estate);
 	ResetPerTupleExprContext(rows->estate);
 	oe_rows_end(rows);
-	return result;
-}
-
-void
-oe_rows_update(OeRows *rows, const ItemPointerData *tid, int n,
-			   const AttrNumber *attnums, const Datum *values, const bool *nulls)
-{
-	TM_Result	result = update(rows, tid, n, attnums, values, nulls, true);
-
-	if (result != TM_Ok)
-		elog(ERROR, "unexpected result of table_tuple_update: %u", result);
-}
-
-bool
-oe_rows_try_update(OeRows *rows, const ItemPointerData *tid, int n,
-				   const AttrNumber *attnums, const Datum *values, const bool *nulls)
-{
-	return update(rows, tid, n, attnums, values, nulls, false) == TM_Ok;
 }
 
 void

@@ -77,13 +77,6 @@ extern OeRowLock oe_rows_lock(OeRows *rows, const ItemPointerData *tid,
 extern void oe_rows_update(OeRows *rows, const ItemPointerData *tid, int n,
 						   const AttrNumber *attnums, const Datum *values, const bool *nulls);
 
-/*
- * The same for a row that nobody has locked, as the snapshot of "rows" sees it.
- * False, and nothing happened, when somebody else has locked or changed it since.
- */
-extern bool oe_rows_try_update(OeRows *rows, const ItemPointerData *tid, int n,
-							   const AttrNumber *attnums, const Datum *values, const bool *nulls);
-
 /* Deletes a locked row. */
 extern void oe_rows_delete(OeRows *rows, const ItemPointerData *tid);
 

@@ -84,28 +84,6 @@ append_reservation(Reserve *r, const char *sku, const OeStockRow *row)
 	oe_append_row(r->reservations, values, nulls);
 }
 
-/* Writes to the ledger what a row has given, and reserves it. */
-static void
-note_given(Reserve *r, const char *sku, const OeStockRow *row)
-{
-	const OeReservation *reservation = r->reservation;
-
-#define ADD(id, kind, units) \
-	oe_ledger_add(&r->ledger, (id), (kind), NULL, sku, row->location, row->slot, 0, (units))
-	if (row->moved > 0)
-	{
-		ADD(reservation->cart_id, "move", -row->moved);
-		ADD(reservation->reservation_id, "move", row->moved);
-	}
-	if (row->given > row->moved)
-		ADD(reservation->cart_id, "release", -(row->given - row->moved));
-	if (row->take > 0)
-		ADD(reservation->reservation_id, "reserve", row->take);
-#undef ADD
-	if (row->take + row->moved > 0)
-		append_reservation(r, sku, row);
-}
-
 /*
  * Stores what the rows give, and what reserves it.  When a slot is left with fewer
  * units than it keeps back, the others stand in for it: each becomes a new version,
@@ -114,6 +92,7 @@ note_given(Reserve *r, const char *sku, const OeStockRow *row)
 static void
 store(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
 {
+	const OeReservation *reservation = r->reservation;
 	bool		renew = oe_stock_keeps_back(rows, nrows) && !oe_stock_settled(rows, nrows);
 
 	for (int i = 0; i < nrows; i++)
@@ -124,23 +103,22 @@ store(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
 			continue;
 		oe_stock_store(r->stock, row, sku, row->on_hand,
 					   (int64) row->reserved - row->freed - row->given + row->moved + row->take);
-		note_given(r, sku, row);
-	}
-}
 
-/*
- * Takes one need from the only row there is, if that has enough and nobody else is
- * at it: what was seen of it is what is changed, so there is no need to lock it first.
- */
-static bool
-take_only_row(Reserve *r, const OeStockNeed *need, OeStockRow *row)
-{
-	if (oe_stock_free_units(row) - row->safety_stock < need->quantity ||
-		!oe_stock_try_store(r->stock, row, need->sku, row->on_hand, (int64) row->reserved + need->quantity))
-		return false;
-	row->take = need->quantity;
-	note_given(r, need->sku, row);
-	return true;
+#define ADD(id, kind, units) \
+		oe_ledger_add(&r->ledger, (id), (kind), NULL, sku, row->location, row->slot, 0, (units))
+		if (row->moved > 0)
+		{
+			ADD(reservation->cart_id, "move", -row->moved);
+			ADD(reservation->reservation_id, "move", row->moved);
+		}
+		if (row->given > row->moved)
+			ADD(reservation->cart_id, "release", -(row->given - row->moved));
+		if (row->take > 0)
+			ADD(reservation->reservation_id, "reserve", row->take);
+#undef ADD
+		if (row->take + row->moved > 0)
+			append_reservation(r, sku, row);
+	}
 }
 
 /*
@@ -385,8 +363,7 @@ reserve_sku(Reserve *r, const char *sku, OeStockNeed *needs, int n, const OeHeld
 	int32	   *missing = palloc(Max(n, 1) * sizeof(int32));
 
 	rows = load_rows(r, sku, needs, n, given, ngiven, &nrows);
-	if (n == 1 && ngiven == 0 && nrows > 0 && r->nshortages == 0 &&
-		(nrows == 1 ? take_only_row(r, &needs[0], rows) : take_free_slot(r, &needs[0], rows, nrows)))
+	if (n == 1 && ngiven == 0 && nrows > 1 && r->nshortages == 0 && take_free_slot(r, &needs[0], rows, nrows))
 		return;
 
 	if (ngiven > 0)

@@ -246,8 +246,8 @@ oe_stock_row_missing(const char *sku, const char *location)
 			 errhint("order_engine.verify_stock() lists what differs.")));
 }
 
-static bool
-store(OeRows *stock, OeStockRow *row, const char *sku, int64 on_hand, int64 reserved, bool locked)
+void
+oe_stock_store(OeRows *stock, OeStockRow *row, const char *sku, int64 on_hand, int64 reserved)
 {
 	static const AttrNumber attnums[] = {Anum_stock_on_hand, Anum_stock_reserved};
 	Datum		values[2];
@@ -262,25 +262,9 @@ store(OeRows *stock, OeStockRow *row, const char *sku, int64 on_hand, int64 rese
 
 	values[0] = Int32GetDatum((int32) on_hand);
 	values[1] = Int32GetDatum((int32) reserved);
-	if (locked)
-		oe_rows_update(stock, &row->tid, 2, attnums, values, NULL);
-	else if (!oe_rows_try_update(stock, &row->tid, 2, attnums, values, NULL))
-		return false;
+	oe_rows_update(stock, &row->tid, 2, attnums, values, NULL);
 	row->on_hand = (int32) on_hand;
 	row->reserved = (int32) reserved;
-	return true;
-}
-
-void
-oe_stock_store(OeRows *stock, OeStockRow *row, const char *sku, int64 on_hand, int64 reserved)
-{
-	(void) store(stock, row, sku, on_hand, reserved, true);
-}
-
-bool
-oe_stock_try_store(OeRows *stock, OeStockRow *row, const char *sku, int64 on_hand, int64 reserved)
-{
-	return store(stock, row, sku, on_hand, reserved, false);
 }
 
 void

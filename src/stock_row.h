@@ -114,10 +114,6 @@ pg_noreturn extern void oe_stock_row_missing(const char *sku, const char *locati
 extern void oe_stock_store(OeRows *stock, OeStockRow *row, const char *sku,
 						   int64 on_hand, int64 reserved);
 
-/* The same for a row that is not locked; false when it is not as it was loaded, or locked. */
-extern bool oe_stock_try_store(OeRows *stock, OeStockRow *row, const char *sku,
-							   int64 on_hand, int64 reserved);
-
 /* OE005 unless the location exists; "default" is made when it does not. */
 extern void oe_stock_require_location(const char *location);
 
