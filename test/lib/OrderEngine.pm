@@ -509,8 +509,9 @@ sub kill_worker
 =head2 $node->kill_server([@stopped])
 
 Kills the postmaster with signal 9, then the processes of the server that are
-stopped, and waits until every other has seen that and ended: as long as one is
-there, the server cannot be started again.
+stopped, and waits until every other has seen that and ended, and until init has
+collected them all, which takes some a second or two: as long as the postmaster's
+process id is there, the server cannot be started again.
 
 =cut
 

@@ -150,7 +150,7 @@ foreach my $name (@points)
 		map { (percentile(0.5, @$_), percentile(1, @$_)) } @$row{qw(recovery own)}));
 }
 diag("repeated: the most in a round, of all endpoints; at most $bound are allowed");
-diag(sprintf('the last process ended %.2f s after the postmaster', $orphans)) if $orphans;
+diag(sprintf('the last process was ended, and collected by init, %.2f s after the postmaster', $orphans)) if $orphans;
 $node->stop;
 
 done_testing();
