@@ -10,8 +10,7 @@
  */
 'use strict';
 
-const { Client } = require('pg');
-const { run } = require('./peer');
+const { query, run } = require('./peer');
 
 const QUEUE = 'deliver';
 const CONNECTIONS = 64;
@@ -25,21 +24,6 @@ function boss()
 
 	instance.on('error', (error) => console.error(error));
 	return instance;
-}
-
-async function query(text, values)
-{
-	const client = new Client();
-
-	await client.connect();
-	try
-	{
-		return await client.query(text, values);
-	}
-	finally
-	{
-		await client.end();
-	}
 }
 
 /* Sends the jobs of a batch, CONNECTIONS / LOOPS at a time. */

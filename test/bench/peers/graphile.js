@@ -8,27 +8,11 @@
  */
 'use strict';
 
-const { Client } = require('pg');
-const { run } = require('./peer');
+const { query, run } = require('./peer');
 
 const TASK = 'deliver';
 const CONNECTIONS = 64;
 const LOCAL_QUEUE = 5000;
-
-async function query(text, values)
-{
-	const client = new Client();
-
-	await client.connect();
-	try
-	{
-		return await client.query(text, values);
-	}
-	finally
-	{
-		await client.end();
-	}
-}
 
 /* A line a job, which is its default, would be a large part of its work. */
 function logger()

@@ -23,6 +23,7 @@
  */
 'use strict';
 
+const { Client } = require('pg');
 const { Sender } = require('./sender');
 
 /* With the envelope about 500 bytes. */
@@ -30,6 +31,22 @@ const TEXT_BYTES = 419;
 
 /* Also how often PgQ ticks while it is filled. */
 const FILL_AT_ONCE = 5000;
+
+/* On a connection of its own. */
+async function query(text, values)
+{
+	const client = new Client();
+
+	await client.connect();
+	try
+	{
+		return await client.query(text, values);
+	}
+	finally
+	{
+		await client.end();
+	}
+}
 
 async function drain(peer, total, sender)
 {
@@ -108,4 +125,4 @@ function run(peer, peerModule)
 	});
 }
 
-module.exports = { run };
+module.exports = { query, run };

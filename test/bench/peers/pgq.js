@@ -11,7 +11,7 @@
 'use strict';
 
 const { Client } = require('pg');
-const { run } = require('./peer');
+const { query, run } = require('./peer');
 
 const QUEUE = 'deliver';
 const CONSUMER = 'bench';
@@ -24,20 +24,6 @@ async function connect()
 
 	await client.connect();
 	return client;
-}
-
-async function query(text, values)
-{
-	const client = await connect();
-
-	try
-	{
-		return await client.query(text, values);
-	}
-	finally
-	{
-		await client.end();
-	}
 }
 
 async function tick(client)
