@@ -114,29 +114,31 @@ setup_apt_install()
 	fi
 
 	printf 'set-up: installing %s\n' "$*"
-	case " $* " in
-	*' postgresql-15 '*)
-		"${sudo[@]}" mkdir -p "${conf%/*}"
-		echo 'create_main_cluster = false' | "${sudo[@]}" tee "$conf" >/dev/null
-		;;
-	*) conf= ;;
-	esac
-	if [ -e "$policy" ]; then
-		policy=
-	else
-		printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee "$policy" >/dev/null
-		"${sudo[@]}" chmod 755 "$policy"
-	fi
+	# whatever ends this, the two files must not stay
+	(
+		temporary=()
+		trap '[ "${#temporary[@]}" = 0 ] || "${sudo[@]}" rm -f "${temporary[@]}"' EXIT
+		case " $* " in
+		*' postgresql-15 '*)
+			temporary+=("$conf")
+			"${sudo[@]}" mkdir -p "${conf%/*}"
+			echo 'create_main_cluster = false' | "${sudo[@]}" tee "$conf" >/dev/null
+			;;
+		esac
+		if [ ! -e "$policy" ]; then
+			temporary+=("$policy")
+			printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee "$policy" >/dev/null
+			"${sudo[@]}" chmod 755 "$policy"
+		fi
 
-	# A broken third-party source fails the update and hurts nothing else.
-	"${sudo[@]}" apt-get -qq -o DPkg::Lock::Timeout=300 update ||
-		echo 'set-up: apt-get update reported errors, going on with what it has' >&2
-	"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
-		-o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold \
-		install "$@" >"$OE_BUILD/apt.log" 2>&1 || status=$?
+		# A broken third-party source fails the update and hurts nothing else.
+		"${sudo[@]}" apt-get -qq -o DPkg::Lock::Timeout=300 update ||
+			echo 'set-up: apt-get update reported errors, going on with what it has' >&2
+		"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
+			-o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold \
+			install "$@" >"$OE_BUILD/apt.log" 2>&1
+	) || status=$?
 
-	[ -z "$conf" ] || "${sudo[@]}" rm -f "$conf"
-	[ -z "$policy" ] || "${sudo[@]}" rm -f "$policy"
 	if [ "$status" != 0 ]; then
 		tail -n 30 "$OE_BUILD/apt.log" >&2
 		setup_fail "apt-get could not install: $*"
