@@ -261,6 +261,8 @@ AS $$
 	WHERE o.machine_id < 1000 AND (v.stamp IS NOT NULL) <> v.happened
 		-- an order that ends before all is delivered does not reach it by that
 		AND (v.milestone <> 'delivered_at' OR o.state NOT IN ('cancelled', 'expired', 'refunded'))
+		-- an event of the whole order stamps it, also when nothing of it arrived
+		AND NOT (v.stamp IS NOT NULL AND o.machine_id IN (SELECT w.machine_id FROM whole w))
 
 	-- stock that is held for the order
 	UNION ALL

@@ -84,47 +84,67 @@ set_text(OeColumnChange *change, int attnum, const char *value)
 	change->value = CStringGetTextDatum(value);
 }
 
-/* The fulfillment_status once all that was not shipped is cancelled. */
-static char *
-status_without_rest(int64 order_id, Oid owner)
+/*
+ * The roll-ups of an order of which something was shipped, once the effects have
+ * changed its lines as oe_effects_on_lines() will.
+ */
+static int
+roll_ups_on_row(uint32 effects, int64 order_id, const char *return_status, Oid owner,
+				OeColumnChange *changes)
 {
 	static OeQuery query = {
-		"SELECT " OE_FULFILLMENT_STATUS " FROM (SELECT coalesce(sum(shipped), 0) AS q,"
-		"  coalesce(sum(shipped), 0) AS s, coalesce(sum(delivered), 0) AS d,"
-		"  coalesce(sum(undelivered), 0) AS u"
-		"  FROM order_engine.order_line WHERE order_id = $1) l",
-		1, {INT8OID}
+		"SELECT " OE_FULFILLMENT_STATUS ", " OE_ALL_RETURNED
+		" FROM (SELECT coalesce(sum(CASE WHEN $4 THEN e.s ELSE e.q END), 0) AS q,"
+		"   coalesce(sum(e.s), 0) AS s, coalesce(sum(e.u), 0) AS u, coalesce(sum(e.r), 0) AS r,"
+		"   coalesce(sum(CASE WHEN $3 THEN greatest(e.d, e.s - e.u) ELSE e.d END), 0) AS d"
+		"  FROM (SELECT quantity - cancelled AS q, undelivered AS u, returned AS r, delivered AS d,"
+		"     CASE WHEN $2 THEN quantity - cancelled ELSE shipped END AS s"
+		"    FROM order_engine.order_line WHERE order_id = $1) e) l",
+		4, {INT8OID, BOOLOID, BOOLOID, BOOLOID}
 	};
-	Datum		values[1] = {Int64GetDatum(order_id)};
+	Datum		values[4] = {
+		Int64GetDatum(order_id),
+		BoolGetDatum((effects & OE_EFFECT_SHIP_ALL) != 0),
+		BoolGetDatum((effects & OE_EFFECT_DELIVER_ALL) != 0),
+		BoolGetDatum((effects & OE_EFFECT_CANCEL_LINES) != 0)
+	};
 	MemoryContext caller = CurrentMemoryContext;
 	OeOwner		saved;
 	char	   *status;
+	bool		all_returned;
+	bool		isnull;
+	int			n = 0;
 
 	oe_owner_begin(&saved, owner);
 	oe_spi_connect();
 	(void) oe_query_run(&query, values, NULL, false, SPI_OK_SELECT);
 	status = MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	all_returned = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	oe_spi_finish();
 	oe_owner_end(&saved);
-	return status;
+
+	set_text(&changes[n++], Anum_orders_fulfillment_status, status);
+	/* more may have been shipped than when all of it was back, and never less */
+	if (strcmp(return_status, "returned") == 0 && !all_returned)
+		set_text(&changes[n++], Anum_orders_return_status, "partially_returned");
+	return n;
 }
 
 int
-oe_effects_on_row(uint32 effects, int64 order_id, const char *fulfillment_status, Oid owner,
-				  OeColumnChange *changes)
+oe_effects_on_row(uint32 effects, int64 order_id, const char *fulfillment_status,
+				  const char *return_status, Oid owner, OeColumnChange *changes)
 {
 	int			n = 0;
 
-	if (effects & OE_EFFECT_DELIVER_ALL)
-		set_text(&changes[n++], Anum_orders_fulfillment_status, "delivered");
-	else if (effects & OE_EFFECT_SHIP_ALL)
+	if (strcmp(fulfillment_status, "unfulfilled") == 0)
 	{
-		/* fulfillments may have brought some of it to the customer before */
-		if (strstr(fulfillment_status, "delivered") == NULL)
-			set_text(&changes[n++], Anum_orders_fulfillment_status, "shipped");
+		/* no unit is anywhere else yet, which needs no look at the lines */
+		if (effects & OE_EFFECT_SHIP_ALL)
+			set_text(&changes[n++], Anum_orders_fulfillment_status,
+					 (effects & OE_EFFECT_DELIVER_ALL) ? "delivered" : "shipped");
 	}
-	else if ((effects & OE_EFFECT_CANCEL_LINES) && strcmp(fulfillment_status, "unfulfilled") != 0)
-		set_text(&changes[n++], Anum_orders_fulfillment_status, status_without_rest(order_id, owner));
+	else if (effects & (OE_EFFECT_SHIP_ALL | OE_EFFECT_DELIVER_ALL | OE_EFFECT_CANCEL_LINES))
+		n = roll_ups_on_row(effects, order_id, return_status, owner, changes);
 	if (effects & OE_EFFECT_MARK_REFUNDED)
 		set_text(&changes[n++], Anum_orders_payment_status, "refunded");
 	else if (effects & OE_EFFECT_MARK_PAID)

@@ -27,7 +27,7 @@ typedef struct OeColumnChange
 	Datum		value;
 } OeColumnChange;
 
-#define OE_EFFECT_MAX_CHANGES	2
+#define OE_EFFECT_MAX_CHANGES	3
 
 /* A name with a number: an effect and its bit, or a milestone and its column. */
 typedef struct OeNamed
@@ -49,12 +49,12 @@ extern uint32 oe_effect_by_name(const char *kind, const char *name);
 extern int	oe_milestone_column(const char *kind, const char *name);
 
 /*
- * What effects change in the order row itself, of which fulfillment_status is
- * given as it was: fills at most OE_EFFECT_MAX_CHANGES entries and returns how
+ * What effects change in the order row itself, of which fulfillment_status and
+ * return_status are given as they were: fills at most OE_EFFECT_MAX_CHANGES entries and returns how
  * many.  Values are palloc'd.  Queries run as "owner", that of the table.
  */
 extern int	oe_effects_on_row(uint32 effects, int64 order_id, const char *fulfillment_status,
-							  Oid owner, OeColumnChange *changes);
+							  const char *return_status, Oid owner, OeColumnChange *changes);
 
 /*
  * What effects do to other tables.  The order row is locked.  Lines come first,

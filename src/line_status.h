@@ -6,7 +6,8 @@
 #define OE_LINE_STATUS_H
 
 /*
- * Parts of an UPDATE of order_engine.orders o with the order_id as $1.  q, s, d,
+ * Parts of an UPDATE of order_engine.orders o with the order_id as $1, and of the
+ * query of effect.c that foresees what its effects will make of them.  q, s, d,
  * u and r are units that remain, were shipped, delivered, came back undelivered
  * and were returned.  What nobody received is not delivered: an order that came
  * back as a whole stays "shipped".
@@ -18,9 +19,11 @@
 	"   WHEN l.s = l.q THEN 'shipped'" \
 	"   ELSE 'partially_shipped' END"
 
+#define OE_ALL_RETURNED " (l.r > 0 AND l.r >= l.s - l.u)"
+
 #define OE_LINE_STATUS_SET \
 	" fulfillment_status = " OE_FULFILLMENT_STATUS "," \
-	" return_status = CASE WHEN l.r > 0 AND l.r >= l.s - l.u THEN 'returned'" \
+	" return_status = CASE WHEN" OE_ALL_RETURNED " THEN 'returned'" \
 	"   WHEN l.r > 0 THEN 'partially_returned'" \
 	"   WHEN EXISTS (SELECT 1 FROM order_engine.order_return e" \
 	"       JOIN order_engine.return_line v USING (return_id)" \

@@ -140,6 +140,7 @@ oe_order_check(TriggerData *trigdata)
 
 		n = oe_effects_on_row(transition->effects, order_id,
 							  TextDatumGetCString(value_of(rel, oldslot, Anum_orders_fulfillment_status)),
+							  TextDatumGetCString(value_of(rel, oldslot, Anum_orders_return_status)),
 							  rel->rd_rel->relowner, changes);
 		changes[n++] = (OeColumnChange) {Anum_orders_state_since, false, TimestampTzGetDatum(at)};
 		changes[n++] = (OeColumnChange) {Anum_orders_expires_at, TIMESTAMP_IS_NOEND(limit),

@@ -211,6 +211,27 @@ SELECT order_engine.transition('order', :id, 'deliver');
 SELECT try(format($$SELECT order_engine.transition('fulfillment', %s, 'deliver')$$, :f1));
 SELECT line_no, shipped, delivered FROM line WHERE order_id = :id;
 SELECT * FROM order_engine.verify_stock();
+-- what is shipped after all that was shipped came back makes that a part
+SELECT order_engine.place_order('c', '[{"sku": "B", "quantity": 2}]', 'EUR') AS id \gset
+SELECT order_engine.transition('order', :id, 'pay');
+SELECT order_engine.create_fulfillment(:id, '[{"line_no": 1, "quantity": 1}]') AS f1 \gset
+SELECT move(:f1, 'ready', 'ship', 'deliver');
+SELECT order_engine.create_return(:id, '[{"line_no": 1, "quantity": 1}]', 'late') AS r \gset
+SELECT order_engine.transition('return', :r, 'approve');
+SELECT order_engine.receive_return(:r, '[{"line_no": 1, "quantity": 1, "disposition": "restock"}]');
+SELECT fulfillment_status, return_status FROM order_engine.orders WHERE order_id = :id;
+SELECT order_engine.transition('order', :id, 'ship');
+SELECT fulfillment_status, return_status FROM order_engine.orders WHERE order_id = :id;
+SELECT order_engine.transition('order', :id, 'deliver');
+SELECT fulfillment_status, return_status FROM order_engine.orders WHERE order_id = :id;
+-- what nobody received is not delivered
+SELECT order_engine.place_order('c', '[{"sku": "B", "quantity": 1}]', 'EUR') AS id \gset
+SELECT order_engine.transition('order', :id, 'pay');
+SELECT order_engine.create_fulfillment(:id) AS f1 \gset
+SELECT move(:f1, 'ready', 'ship', 'fail', 'restock');
+SELECT order_engine.transition('order', :id, 'ship'), order_engine.transition('order', :id, 'deliver');
+SELECT fulfillment_status, return_status FROM order_engine.orders WHERE order_id = :id;
+SELECT * FROM order_engine.verify_orders();
 -- when the rest of an order is cancelled with it, what was shipped is all
 SELECT order_engine.place_order('c', '[{"sku": "B", "quantity": 2}]', 'EUR') AS id \gset
 SELECT order_engine.transition('order', :id, 'pay');
