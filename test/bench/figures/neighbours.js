@@ -24,8 +24,8 @@ async function run(bench)
 	await receiver.secret('/healthy', await outbox.endpoint('healthy', receiver.url('/healthy'), "event_types => '{item.changed}'"));
 	await hanging.post('/_control', JSON.stringify({ rules: [{ action: 'hang' }] }));
 
-	const healthy = async (seconds = bench.seconds) => percentiles(await arrivals(bench, { server, db: outbox.db, receiver,
-		path: '/healthy', script: 'emit.sql', rate: RATE, seconds, ours: true }));
+	const healthy = async (seconds = bench.seconds) => percentiles((await arrivals(bench, { server, db: outbox.db, receiver,
+		path: '/healthy', script: 'emit_client.sql', rate: RATE, seconds, ours: true })).stamped);
 	const beside = async () =>
 	{
 		await outbox.endpoint('hanging', hanging.url('/hanging'), "event_types => '{slow.*}'");

@@ -11,7 +11,8 @@
  * stands in place of "seconds".  Returns { tps, failed, deadlocks, serialization,
  * aborted, transactions, errors, latency, scripts }; with "log", latency holds
  * milliseconds: p50, p95, p99, p999, max, mean, n (with "rate": from the time at
- * which the transaction was due), and "samples" them all.  With "wal", that holds the bytes of
+ * which the transaction was due), "samples" them all, and "ends" the time of day in seconds at
+ * which each ended, client by client.  With "wal", that holds the bytes of
  * log that were written for a transaction, the server's other work of that time included.
  */
 'use strict';
@@ -43,6 +44,7 @@ const lone = (script) => [/\s/.test(script) ? { text: script } : { file: script 
 function readLogs(dir, prefix, warmup)
 {
 	const rows = [];
+	const ends = [];
 	const latencies = [];
 	const byScript = [];
 	let first = Infinity;
@@ -62,6 +64,7 @@ function readLogs(dir, prefix, warmup)
 
 			first = Math.min(first, ended);
 			rows.push([ended, time, Number(field[3])]);
+			(ends[Number(field[0])] ??= []).push(ended);
 		}
 	}
 	for (const [ended, time, script] of rows)
@@ -71,7 +74,7 @@ function readLogs(dir, prefix, warmup)
 		latencies.push(time);
 		(byScript[script] ??= []).push(time);
 	}
-	return { latencies, byScript };
+	return { latencies, byScript, ends };
 }
 
 function parse(out)
@@ -142,9 +145,10 @@ async function pgbench(bench, options)
 		result.tps = rateAfter(stderr, warmup, result.tps);
 	if (options.log)
 	{
-		const { latencies, byScript } = readLogs(dir, 'log', warmup);
+		const { latencies, byScript, ends } = readLogs(dir, 'log', warmup);
 
 		result.samples = latencies;
+		result.ends = ends;
 		result.latency = percentiles(latencies);
 		result.scripts = byScript.map(percentiles);
 		result.scriptSamples = byScript;

@@ -45,7 +45,7 @@ async function sendAll(sender, jobs)
 const peer = {
 	name: 'pg-boss',
 	connections: CONNECTIONS,
-	enqueue: `INSERT INTO pgboss.job (name, data) VALUES ('${QUEUE}', jsonb_build_object('id', pg_current_xact_id()::text, 'data', jsonb_build_object('n', 1)));`,
+	enqueue: `INSERT INTO pgboss.job (name, data) VALUES ('${QUEUE}', jsonb_build_object('id', pg_current_xact_id()::text || '-' || :client_id::text, 'data', jsonb_build_object('n', 1)));`,
 
 	async install()
 	{

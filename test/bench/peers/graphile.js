@@ -29,7 +29,7 @@ function logger()
 const peer = {
 	name: 'graphile-worker',
 	connections: CONNECTIONS,
-	enqueue: `SELECT graphile_worker.add_job('${TASK}', json_build_object('id', pg_current_xact_id()::text, 'data', json_build_object('n', 1)));`,
+	enqueue: `SELECT graphile_worker.add_job('${TASK}', json_build_object('id', pg_current_xact_id()::text || '-' || :client_id::text, 'data', json_build_object('n', 1)));`,
 
 	async install()
 	{

@@ -51,7 +51,7 @@ async function sendAll(sender, events)
 const peer = {
 	name: 'pgq',
 	connections: CONNECTIONS,
-	enqueue: `SELECT pgq.insert_event('${QUEUE}', 'item.changed', json_build_object('id', pg_current_xact_id()::text, 'data', json_build_object('n', 1))::text);`,
+	enqueue: `SELECT pgq.insert_event('${QUEUE}', 'item.changed', json_build_object('id', pg_current_xact_id()::text || '-' || :client_id::text, 'data', json_build_object('n', 1))::text);`,
 
 	async install()
 	{
