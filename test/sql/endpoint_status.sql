@@ -132,6 +132,8 @@ SELECT * FROM advice;
 SELECT order_engine.alter_endpoint('shop', after_dead => 'block');
 SELECT * FROM advice;
 SELECT order_engine.discard_dead_letters('shop');
+-- however slow this machine is
+UPDATE order_engine.outbox SET created_at = now();
 UPDATE order_engine.position_1 SET seen = at('s4') WHERE n = 19;
 SELECT * FROM advice;
 UPDATE order_engine.outbox SET created_at = '2020-01-01' WHERE id = :'e';
