@@ -26,6 +26,7 @@ ALTER TABLE odd.parts ATTACH PARTITION odd.part_else DEFAULT;
 INSERT INTO odd.parts VALUES (1, 'open', 0), (2, 'closed', 1);
 CREATE TABLE odd.parent (id bigint, state text, version bigint);
 CREATE TABLE odd.child (more text) INHERITS (odd.parent);
+INSERT INTO odd.parent VALUES (2, 'open', 0);
 INSERT INTO odd.child VALUES (1, 'open', 0, 'x');
 CREATE TABLE odd.generated (id bigint, state text GENERATED ALWAYS AS ('open') STORED, version bigint);
 INSERT INTO odd.generated (id) VALUES (1);

@@ -163,7 +163,7 @@ function pathState(path)
 			attempts: new Map(),	/* id -> how often it came */
 			accepts: new Set(),		/* ids answered with 2xx */
 			sequences: new Map(),	/* aggregate -> highest sequence seen */
-			open: new Map()			/* aggregate -> requests without an answer */
+			open: new Map()			/* aggregate -> events of the requests without an answer, each a set */
 		};
 		paths.set(path, state);
 	}
@@ -210,6 +210,21 @@ function arriveEvent(state, event)
 	return attempt;
 }
 
+/*
+ * Counts a request that came while others of its aggregate were open.  A sender
+ * that gave up, or died, closed its connection before anybody sent again; but when
+ * this process stood still both were waiting for it, and of a connection that was
+ * closed it hears after all requests of the same turn.  So they are asked a turn later.
+ */
+function countOverlap(state, others)
+{
+	setImmediate(() => setImmediate(() =>
+	{
+		if (others.some((events) => !events.givenUp))
+			state.overlaps++;
+	}));
+}
+
 /* Books the arrival of a request; sets which attempt each of its events is. */
 function arrive(state, events, verified, invalid, time)
 {
@@ -227,11 +242,12 @@ function arrive(state, events, verified, invalid, time)
 	state.perSecond[second] = (state.perSecond[second] || 0) + 1;
 	for (const aggregate of aggregatesOf(events))
 	{
-		const open = (state.open.get(aggregate) || 0) + 1;
+		const open = state.open.get(aggregate) || new Set();
 
+		if (open.size > 0)
+			countOverlap(state, [...open]);
+		open.add(events);
 		state.open.set(aggregate, open);
-		if (open > 1)
-			state.overlaps++;
 	}
 	for (const event of events)
 		event.attempt = arriveEvent(state, event);
@@ -242,6 +258,7 @@ function leave(state, events, status)
 {
 	state.inFlight--;
 	state.answered++;
+	events.givenUp = status === 0;
 	if (status >= 200 && status < 300)
 	{
 		for (const { id } of events)
@@ -253,12 +270,11 @@ function leave(state, events, status)
 	}
 	for (const aggregate of aggregatesOf(events))
 	{
-		const open = state.open.get(aggregate) - 1;
+		const open = state.open.get(aggregate);
 
-		if (open === 0)
+		open.delete(events);
+		if (open.size === 0)
 			state.open.delete(aggregate);
-		else
-			state.open.set(aggregate, open);
 	}
 }
 
