@@ -199,6 +199,7 @@ configure(OeEndpoint *endpoint, HeapTuple tuple, TupleDesc desc)
 	endpoint->bad_header = what_is_wrong_with_headers(endpoint->headers, endpoint->nheaders);
 	endpoint->format = oe_format_parse(SPI_getvalue(tuple, desc, COL_FORMAT));
 	endpoint->body = oe_format_body(endpoint->format);
+	endpoint->incomplete = true;	/* what is ready may have another body */
 	endpoint->ordered = DatumGetBool(SPI_getbinval(tuple, desc, COL_ORDERED, &isnull));
 	endpoint->best_effort = DatumGetBool(SPI_getbinval(tuple, desc, COL_BEST_EFFORT, &isnull));
 	endpoint->block_dead = DatumGetBool(SPI_getbinval(tuple, desc, COL_BLOCK_DEAD, &isnull));

@@ -136,6 +136,8 @@ oe_delivery_drop(OeDelivery *d)
 	d->lane->bytes -= d->event->size;
 	oe_event_unref(d->event);
 	d->event = NULL;
+	if (d->state == OE_DELIVERY_READY)
+		d->lane->endpoint->incomplete = true;
 }
 
 void
@@ -169,6 +171,8 @@ push_ready(OeDelivery *d, bool first, TimestampTz now)
 		dlist_push_tail(&lane->ready, &d->ready_node);
 	}
 	endpoint->nready++;
+	if (d->event == NULL || d->event->bodies[endpoint->body] == NULL)
+		endpoint->incomplete = true;
 	if (endpoint->nready == endpoint->max_batch && endpoint->wait_until != DT_NOEND)
 		endpoint->wait_until = 0;	/* a request is full: if that was all that it waited for, it goes */
 	if (!lane->in_ready)
@@ -293,9 +297,11 @@ oe_delivery_without_event(OeDelivery **deliveries, int max, TimestampTz now)
 	{
 		OeEndpoint *endpoint = dlist_container(OeEndpoint, sendable_node, iter.cur);
 		int			room = endpoint->max_batch * endpoint->policy.max_in_flight - endpoint->in_flight;
+		int			before = n;
+		bool		whole = true;
 		dlist_iter	lanes;
 
-		if (!endpoint->active || endpoint->wait_until > now)
+		if (!endpoint->incomplete || !endpoint->active || endpoint->wait_until > now)
 			continue;
 		dlist_foreach(lanes, &endpoint->ready_lanes)
 		{
@@ -307,7 +313,10 @@ oe_delivery_without_event(OeDelivery **deliveries, int max, TimestampTz now)
 				OeDelivery *d = dlist_container(OeDelivery, ready_node, ready.cur);
 
 				if (n == max || room-- <= 0)
+				{
+					whole = false;
 					break;
+				}
 				if (d->event == NULL || d->event->bodies[endpoint->body] == NULL)
 				{
 					oe_delivery_drop(d);
@@ -315,6 +324,8 @@ oe_delivery_without_event(OeDelivery **deliveries, int max, TimestampTz now)
 				}
 			}
 		}
+		/* those that were found are only now being read, and that may fail */
+		endpoint->incomplete = !whole || n > before;
 	}
 	return n;
 }

@@ -241,6 +241,7 @@ struct OeEndpoint
 	/* sending */
 	dlist_head	ready_lanes;
 	int			nready;
+	bool		incomplete;		/* something ready may lack its event, or the body of that */
 	int			in_flight;
 	bool		sendable;		/* in oe_sendable */
 	TimestampTz wait_until;		/* nothing can be sent before; 0: no matter */
