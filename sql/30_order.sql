@@ -1,4 +1,8 @@
-/* The order, aggregate root, and its lines. */
+/*
+ * The order, aggregate root, and its lines.  What every transition changes lies
+ * together: of a row that changes the server logs what is between the first
+ * change and the last.
+ */
 
 CREATE TABLE order_engine.orders (
 	order_id			bigint		PRIMARY KEY,
@@ -8,6 +12,7 @@ CREATE TABLE order_engine.orders (
 	on_hold				boolean		NOT NULL DEFAULT false,
 	state				text		NOT NULL,
 	state_since			timestamptz	NOT NULL,
+	updated_at			timestamptz	NOT NULL,
 	expires_at			timestamptz,
 	tenant				text		NOT NULL DEFAULT '',
 	channel				text		NOT NULL DEFAULT 'default',
@@ -39,7 +44,6 @@ CREATE TABLE order_engine.orders (
 	cancelled_at		timestamptz,
 	metadata			jsonb,
 	created_at			timestamptz	NOT NULL,
-	updated_at			timestamptz	NOT NULL,
 	UNIQUE (tenant, channel, order_number),
 	-- one constraint for all: the server reads the text of each anew in every UPDATE
 	CONSTRAINT orders_amounts_check CHECK (least(lines_total, shipping, tax, discount, total, authorized_total,

@@ -19,6 +19,7 @@ enum
 	Anum_orders_on_hold,
 	Anum_orders_state,
 	Anum_orders_state_since,
+	Anum_orders_updated_at,
 	Anum_orders_expires_at,
 	Anum_orders_tenant,
 	Anum_orders_channel,
@@ -50,8 +51,7 @@ enum
 	Anum_orders_cancelled_at,
 	Anum_orders_metadata,
 	Anum_orders_created_at,
-	Anum_orders_updated_at,
-	Natts_orders = Anum_orders_updated_at
+	Natts_orders = Anum_orders_created_at
 };
 
 /* What guards, events and verbs look at.  The strings are copies. */
