@@ -122,6 +122,28 @@ store(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
 }
 
 /*
+ * Takes one need from the slot that was waited for, without a look at the others.
+ * Who waits keeps all versions of all slots alive that come meanwhile, and a look at all
+ * of them goes through as many as there are who wait.  It may be judged by itself where
+ * nothing is kept back, which the first slot tells: it has a share of that before any other.
+ */
+static bool
+take_awaited_slot(Reserve *r, const OeStockNeed *need, OeStockRow *row)
+{
+	OeStockRow	first = *row;
+
+	first.slot = 0;
+	if (!oe_stock_reload(r->stock, &first) || first.safety_stock != 0 ||
+		!oe_stock_reload(r->stock, row) || row->safety_stock != 0 ||
+		oe_stock_free_units(row) < need->quantity ||
+		oe_rows_lock(r->stock, &row->tid, LockWaitSkip, false) != OE_ROW_LOCKED)
+		return false;
+	row->take = need->quantity;
+	store(r, need->sku, row, 1);
+	return true;
+}
+
+/*
  * Takes one need from one slot that has enough.  When all of these are busy it
  * stands in line for one, without a lock on it, and looks again: a lock that turns
  * out to be of no use would have been taken out of order.  False: nothing was taken
@@ -146,6 +168,12 @@ take_free_slot(Reserve *r, const OeStockNeed *need, OeStockRow *rows, int nrows)
 		if (attempt > 0)
 		{
 			oe_rows_refresh(r->stock);
+			if (awaited.location != NULL && !IsolationUsesXactSnapshot() &&
+				take_awaited_slot(r, need, &awaited))
+			{
+				taken = true;
+				break;
+			}
 			rows = oe_stock_load(r->stock, need->sku, need->location, &nrows);
 			nrows = oe_stock_eligible(rows, nrows, need, 1, &r->places);
 		}

@@ -108,6 +108,24 @@ oe_stock_load(OeRows *stock, const char *sku, const char *location, int *count)
 	return rows;
 }
 
+bool
+oe_stock_reload(OeRows *stock, OeStockRow *row)
+{
+	int			nkeys = stock->nkeys;
+	Datum		keys[3];
+	bool		found;
+
+	keys[0] = CStringGetTextDatum(row->sku);
+	keys[1] = CStringGetTextDatum(row->location);
+	keys[2] = Int16GetDatum(row->slot);
+	stock->nkeys = lengthof(keys);
+	found = oe_rows_find(stock, keys);
+	stock->nkeys = nkeys;
+	if (found)
+		read_counters(stock, row);
+	return found;
+}
+
 /*
  * Waits for the transaction that has a row, without a lock or a pin on it: while
  * somebody has a pin the page cannot be pruned, and the versions of a hot row

@@ -83,6 +83,9 @@ typedef struct OeStockRow
  */
 extern OeStockRow *oe_stock_load(OeRows *stock, const char *sku, const char *location, int *count);
 
+/* Reads a stock row anew, as the snapshot of "stock" sees it; false when it is not there. */
+extern bool oe_stock_reload(OeRows *stock, OeStockRow *row);
+
 /*
  * Locks the latest version of a stock row that was loaded, and reads its counters
  * again; waits for whoever has it.  False when it is gone.
