@@ -125,7 +125,8 @@ store(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
  * Takes one need from the slot that was waited for, without a look at the others.
  * Who waits keeps all versions of all slots alive that come meanwhile, and a look at all
  * of them goes through as many as there are who wait.  It may be judged by itself where
- * nothing is kept back, which the first slot tells: it has a share of that before any other.
+ * nothing is kept back or promised beyond what is there, which the first slot tells: it has
+ * a share of that before any other.
  */
 static bool
 take_awaited_slot(Reserve *r, const OeStockNeed *need, OeStockRow *row)
@@ -133,9 +134,12 @@ take_awaited_slot(Reserve *r, const OeStockNeed *need, OeStockRow *row)
 	OeStockRow	first = *row;
 
 	first.slot = 0;
-	if (!oe_stock_reload(r->stock, &first) || first.safety_stock != 0 ||
-		!oe_stock_reload(r->stock, row) || row->safety_stock != 0 ||
-		oe_stock_free_units(row) < need->quantity ||
+	if (!oe_stock_reload(r->stock, row) || row->safety_stock != 0 || row->backorder_limit != 0)
+		return false;
+	if (row->slot != 0 && (!oe_stock_reload(r->stock, &first) ||
+						   first.safety_stock != 0 || first.backorder_limit != 0))
+		return false;
+	if (oe_stock_free_units(row) < need->quantity ||
 		oe_rows_lock(r->stock, &row->tid, LockWaitSkip, false) != OE_ROW_LOCKED)
 		return false;
 	row->take = need->quantity;
