@@ -258,11 +258,12 @@ AS $$
 			('first_shipped_at', o.first_shipped_at, coalesce(l.shipped > 0, false)),
 			('delivered_at', o.delivered_at, coalesce(l.delivered > 0 AND l.delivered + l.undelivered = l.units, false))
 			) AS v (milestone, stamp, happened)
+		LEFT JOIN passed t ON t.order_id = o.order_id AND t.milestone = v.milestone
 	WHERE o.machine_id < 1000 AND (v.stamp IS NOT NULL) <> v.happened
 		-- an order that ends before all is delivered does not reach it by that
 		AND (v.milestone <> 'delivered_at' OR o.state NOT IN ('cancelled', 'expired', 'refunded'))
 		-- an event of the whole order stamps it, also when nothing of it arrived
-		AND NOT (v.stamp IS NOT NULL AND o.machine_id IN (SELECT w.machine_id FROM whole w))
+		AND (v.stamp IS NULL OR t.order_id IS NULL)
 
 	-- stock that is held for the order
 	UNION ALL

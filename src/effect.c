@@ -85,8 +85,8 @@ set_text(OeColumnChange *change, int attnum, const char *value)
 }
 
 /*
- * The roll-ups of an order of which something was shipped, once the effects have
- * changed its lines as oe_effects_on_lines() will.
+ * The roll-ups of an order once the effects have changed its lines, as
+ * oe_effects_on_lines() will.
  */
 static int
 roll_ups_on_row(uint32 effects, int64 order_id, const char *return_status, Oid owner,
@@ -136,14 +136,10 @@ oe_effects_on_row(uint32 effects, int64 order_id, const char *fulfillment_status
 {
 	int			n = 0;
 
-	if (strcmp(fulfillment_status, "unfulfilled") == 0)
-	{
-		/* no unit is anywhere else yet, which needs no look at the lines */
-		if (effects & OE_EFFECT_SHIP_ALL)
-			set_text(&changes[n++], Anum_orders_fulfillment_status,
-					 (effects & OE_EFFECT_DELIVER_ALL) ? "delivered" : "shipped");
-	}
-	else if (effects & (OE_EFFECT_SHIP_ALL | OE_EFFECT_DELIVER_ALL | OE_EFFECT_CANCEL_LINES))
+	/* where nothing was shipped, only what ships changes that */
+	if ((effects & OE_EFFECT_SHIP_ALL) ||
+		((effects & (OE_EFFECT_DELIVER_ALL | OE_EFFECT_CANCEL_LINES)) &&
+		 strcmp(fulfillment_status, "unfulfilled") != 0))
 		n = roll_ups_on_row(effects, order_id, return_status, owner, changes);
 	if (effects & OE_EFFECT_MARK_REFUNDED)
 		set_text(&changes[n++], Anum_orders_payment_status, "refunded");
