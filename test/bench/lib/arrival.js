@@ -3,8 +3,9 @@
  *		From commit to the receiver: how long each event took.
  *
  * Both ends are told by a clock of this machine.  A request arrived when the
- * receiver has all of it; for the commit there are two times.  "returned" is when
- * the client heard that it had committed, which is what an application sees.
+ * receiver has read its headers; for the commit there are two times.  "returned" is when
+ * the client heard that it had committed, which is what an application sees; when the client
+ * has to wait for a processor it hears late, and some events arrive before.
  * "stamped" is the server's commit time stamp, taken just before the commit is
  * flushed to disk: it has the flush in it that every durable event waits for.
  */
