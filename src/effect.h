@@ -50,8 +50,9 @@ extern int	oe_milestone_column(const char *kind, const char *name);
 
 /*
  * What effects change in the order row itself, of which fulfillment_status and
- * return_status are given as they were: fills at most OE_EFFECT_MAX_CHANGES entries and returns how
- * many.  Values are palloc'd.  Queries run as "owner", that of the table.
+ * return_status are given as they were: fills at most OE_EFFECT_MAX_CHANGES
+ * entries and returns how many.  Values are palloc'd.  Queries run as "owner",
+ * that of the table.
  */
 extern int	oe_effects_on_row(uint32 effects, int64 order_id, const char *fulfillment_status,
 							  const char *return_status, Oid owner, OeColumnChange *changes);
