@@ -125,8 +125,8 @@ store(Reserve *r, const char *sku, OeStockRow *rows, int nrows)
  * Takes one need from the slot that was waited for, without a look at the others.
  * Who waits keeps all versions of all slots alive that come meanwhile, and a look at all
  * of them goes through as many as there are who wait.  It may be judged by itself where
- * nothing is kept back or promised beyond what is there, which the first slot tells: it has
- * a share of that before any other.
+ * nothing is kept back, which the first slot tells: it has a share of that before any
+ * other.  Where the two may promise more than they have, others may owe units.
  */
 static bool
 take_awaited_slot(Reserve *r, const OeStockNeed *need, OeStockRow *row)

@@ -108,18 +108,27 @@ oe_stock_load(OeRows *stock, const char *sku, const char *location, int *count)
 	return rows;
 }
 
+/* Finds a row by its whole key; "stock" is opened with three keys. */
+static bool
+find_row(OeRows *stock, const char *sku, const char *location, int16 slot)
+{
+	Datum		keys[3];
+
+	Assert(stock->nkeys == lengthof(keys));
+	keys[0] = CStringGetTextDatum(sku);
+	keys[1] = CStringGetTextDatum(location);
+	keys[2] = Int16GetDatum(slot);
+	return oe_rows_find(stock, keys);
+}
+
 bool
 oe_stock_reload(OeRows *stock, OeStockRow *row)
 {
 	int			nkeys = stock->nkeys;
-	Datum		keys[3];
 	bool		found;
 
-	keys[0] = CStringGetTextDatum(row->sku);
-	keys[1] = CStringGetTextDatum(row->location);
-	keys[2] = Int16GetDatum(row->slot);
-	stock->nkeys = lengthof(keys);
-	found = oe_rows_find(stock, keys);
+	stock->nkeys = 3;
+	found = find_row(stock, row->sku, row->location, row->slot);
 	stock->nkeys = nkeys;
 	if (found)
 		read_counters(stock, row);
@@ -136,16 +145,12 @@ oe_stock_wait(const OeStockRow *row)
 {
 	SnapshotData dirty;
 	OeRows	   *rows;
-	Datum		keys[3];
 	ItemPointerData tid;
 	TransactionId holder = InvalidTransactionId;
 
-	keys[0] = CStringGetTextDatum(row->sku);
-	keys[1] = CStringGetTextDatum(row->location);
-	keys[2] = Int16GetDatum(row->slot);
 	InitDirtySnapshot(dirty);
 	rows = oe_rows_open(oe_relid(OE_REL_STOCK), RowExclusiveLock, 3, &dirty);
-	if (oe_rows_find(rows, keys))
+	if (find_row(rows, row->sku, row->location, row->slot))
 	{
 		HeapTupleHeader header = ExecFetchSlotHeapTuple(rows->slot, false, NULL)->t_data;
 
@@ -223,13 +228,8 @@ oe_stock_lock(OeRows *stock, OeStockRow *row)
 void
 oe_stock_lock_key(OeRows *stock, const char *sku, const char *location, int16 slot, OeStockRow *row)
 {
-	Datum		keys[3];
-
 	memset(row, 0, sizeof(OeStockRow));
-	keys[0] = CStringGetTextDatum(sku);
-	keys[1] = CStringGetTextDatum(location);
-	keys[2] = Int16GetDatum(slot);
-	if (oe_rows_find(stock, keys))
+	if (find_row(stock, sku, location, slot))
 	{
 		row->tid = stock->slot->tts_tid;
 		row->sku = sku;
@@ -243,13 +243,9 @@ oe_stock_lock_key(OeRows *stock, const char *sku, const char *location, int16 sl
 bool
 oe_stock_try_key(OeRows *stock, const char *sku, const char *location, int16 slot)
 {
-	Datum		keys[3];
 	ItemPointerData tid;
 
-	keys[0] = CStringGetTextDatum(sku);
-	keys[1] = CStringGetTextDatum(location);
-	keys[2] = Int16GetDatum(slot);
-	if (!oe_rows_find(stock, keys))
+	if (!find_row(stock, sku, location, slot))
 		oe_stock_row_missing(sku, location);
 	tid = stock->slot->tts_tid;
 	return oe_rows_lock(stock, &tid, LockWaitSkip, true) == OE_ROW_LOCKED;
